@@ -1,0 +1,185 @@
+-- The run store. One file a run. A finished row is never changed or removed: it is superseded by a later row
+-- (triggers hold this). Everything of one unit is written in one transaction, together with its row in `units`.
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT;
+
+-- What is finished. A stage of an iteration is one unit or several (sampling: one a batch).
+CREATE TABLE units (
+    iteration INTEGER NOT NULL,
+    stage     TEXT NOT NULL,
+    unit      INTEGER NOT NULL,
+    info      TEXT NOT NULL,          -- JSON: counts, paths, hashes that the stage wants to find again
+    PRIMARY KEY (iteration, stage, unit)
+) STRICT;
+
+CREATE TABLE prompts (
+    prompt_id TEXT PRIMARY KEY,
+    position  INTEGER NOT NULL UNIQUE, -- order in the input
+    split     TEXT NOT NULL CHECK (split IN ('train', 'heldout')),
+    messages  TEXT NOT NULL,           -- JSON: [{"role": ..., "content": ...}, ...]
+    human     TEXT NOT NULL,           -- JSON: [text, ...]: human answers, may be empty
+    tags      TEXT NOT NULL            -- JSON object: whatever else the row carried that a judge may want
+) STRICT;
+
+-- The mini-batch of prompts B_t of an iteration, in order.
+CREATE TABLE batches (
+    iteration INTEGER NOT NULL,
+    position  INTEGER NOT NULL,
+    prompt_id TEXT NOT NULL REFERENCES prompts,
+    PRIMARY KEY (iteration, position),
+    UNIQUE (iteration, prompt_id)
+) STRICT;
+
+-- The model matrix as it stood in an iteration.
+CREATE TABLE cells (
+    iteration INTEGER NOT NULL,
+    cell      TEXT NOT NULL,
+    position  INTEGER NOT NULL,
+    model     TEXT NOT NULL,           -- as configured: reference, policy, policy@1, a name or path, human
+    revision  TEXT NOT NULL,           -- what it resolved to: sha256 of a checkpoint, or name@revision
+    stage     TEXT NOT NULL CHECK (stage IN ('human', 'base', 'reference', 'policy', 'earlier')),
+    scale     REAL,                    -- billions of parameters; null for people
+    decoding  TEXT NOT NULL,           -- JSON
+    prior     REAL NOT NULL,           -- configured strength (log-odds scale)
+    strength  REAL NOT NULL,           -- strength used to label in this iteration
+    draws     INTEGER NOT NULL,        -- answers per prompt in this iteration
+    PRIMARY KEY (iteration, cell)
+) STRICT;
+
+-- The plan, laid down before sampling begins. `batch` fixes which draws are computed together.
+CREATE TABLE draws (
+    draw_id   INTEGER PRIMARY KEY,
+    iteration INTEGER NOT NULL,
+    purpose   TEXT NOT NULL CHECK (purpose IN ('train', 'evaluate')),
+    prompt_id TEXT NOT NULL REFERENCES prompts,
+    cell      TEXT NOT NULL,
+    draw      INTEGER NOT NULL,
+    seed      INTEGER NOT NULL,        -- 64 bits, stored as the signed integer of the same bits
+    batch     INTEGER NOT NULL,
+    UNIQUE (iteration, purpose, prompt_id, cell, draw)
+) STRICT;
+
+CREATE TABLE responses (
+    response_id   INTEGER PRIMARY KEY,
+    draw_id       INTEGER UNIQUE REFERENCES draws, -- null: text edited by a person
+    iteration     INTEGER NOT NULL,
+    prompt_id     TEXT NOT NULL REFERENCES prompts,
+    cell          TEXT NOT NULL,
+    text          TEXT NOT NULL,
+    token_ids     BLOB NOT NULL,       -- little-endian u32, end-of-turn token included where the answer ended by itself
+    tokens        INTEGER NOT NULL,
+    finish_reason TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length'))
+) STRICT;
+
+-- Two responses of one prompt. Which is better is told by labels.
+CREATE TABLE pairs (
+    pair_id    TEXT PRIMARY KEY,
+    iteration  INTEGER NOT NULL,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('train', 'evaluate')),
+    position   INTEGER NOT NULL,
+    prompt_id  TEXT NOT NULL REFERENCES prompts,
+    response_a INTEGER NOT NULL REFERENCES responses,
+    response_b INTEGER NOT NULL REFERENCES responses,
+    similarity REAL NOT NULL,          -- n-gram Jaccard of the two sides
+    CHECK (response_a <> response_b)
+) STRICT;
+
+-- The whole history of a pair's labels; the row with the largest label_id is in force.
+CREATE TABLE labels (
+    label_id   INTEGER PRIMARY KEY,
+    pair_id    TEXT NOT NULL REFERENCES pairs,
+    iteration  INTEGER NOT NULL,
+    source     TEXT NOT NULL,          -- prior, implicit, agreement, rule, human, ...
+    chosen     INTEGER REFERENCES responses, -- null: no side is better
+    rejected   INTEGER REFERENCES responses,
+    confidence REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1),
+    weight     REAL NOT NULL CHECK (weight >= 0)
+) STRICT;
+
+CREATE TABLE corrections (
+    correction_id INTEGER PRIMARY KEY,
+    pair_id       TEXT NOT NULL REFERENCES pairs,
+    iteration     INTEGER NOT NULL,
+    source        TEXT NOT NULL,       -- rule, judge, human
+    author        TEXT NOT NULL,       -- which rule, judge or person
+    verdict       TEXT NOT NULL CHECK (verdict IN ('keep', 'flip', 'tie', 'both_bad', 'edit')),
+    confidence    REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1),
+    text          TEXT,                -- edit: the new answer
+    reason        TEXT NOT NULL
+) STRICT;
+
+-- What a judge that looks at one response at a time said.
+CREATE TABLE scores (
+    response_id INTEGER NOT NULL REFERENCES responses,
+    judge       TEXT NOT NULL,
+    score       REAL NOT NULL,
+    reason      TEXT NOT NULL,
+    PRIMARY KEY (response_id, judge)
+) STRICT;
+
+-- Everything that left the line, and why.
+CREATE TABLE drops (
+    iteration INTEGER NOT NULL,
+    stage     TEXT NOT NULL,
+    kind      TEXT NOT NULL CHECK (kind IN ('response', 'pair')),
+    id        TEXT NOT NULL,           -- response_id as text, or pair_id
+    reason    TEXT NOT NULL,
+    detail    TEXT NOT NULL,
+    PRIMARY KEY (kind, id, stage, iteration)
+) STRICT;
+
+-- Cell strengths after the corrections of an iteration (Bradley-Terry, shrunk toward the prior).
+CREATE TABLE strengths (
+    iteration   INTEGER NOT NULL,
+    cell        TEXT NOT NULL,
+    prior       REAL NOT NULL,
+    strength    REAL NOT NULL,
+    stderr      REAL NOT NULL,
+    comparisons INTEGER NOT NULL,
+    PRIMARY KEY (iteration, cell)
+) STRICT;
+
+-- Log-probs of the two sides under the reference (and where known the policy), summed over response tokens, in nats.
+CREATE TABLE logps (
+    iteration INTEGER NOT NULL,
+    pair_id   TEXT NOT NULL REFERENCES pairs,
+    model     TEXT NOT NULL,           -- reference, policy
+    chosen    REAL NOT NULL,
+    rejected  REAL NOT NULL,
+    PRIMARY KEY (iteration, pair_id, model)
+) STRICT;
+
+-- Rewards of a trained pair when training last saw it.
+CREATE TABLE outcomes (
+    iteration          INTEGER NOT NULL,
+    pair_id            TEXT NOT NULL REFERENCES pairs,
+    chosen_reward      REAL NOT NULL,
+    rejected_reward    REAL NOT NULL,
+    chosen_saturated   INTEGER NOT NULL,
+    rejected_saturated INTEGER NOT NULL,
+    PRIMARY KEY (iteration, pair_id)
+) STRICT;
+
+CREATE TABLE checkpoints (
+    iteration INTEGER NOT NULL,
+    role      TEXT NOT NULL CHECK (role IN ('policy', 'reference')),
+    path      TEXT NOT NULL,           -- relative to the run's folder, or a model's name
+    sha256    TEXT NOT NULL,           -- of the weights
+    PRIMARY KEY (iteration, role)
+) STRICT;
+
+CREATE TABLE metrics (
+    iteration INTEGER NOT NULL,
+    step      INTEGER NOT NULL,        -- optimiser step of the whole run; iteration values carry the last one
+    name      TEXT NOT NULL,
+    value     REAL NOT NULL,
+    PRIMARY KEY (iteration, step, name)
+) STRICT;
+
+CREATE INDEX draws_by_batch ON draws (iteration, purpose, batch);
+CREATE INDEX responses_by_prompt ON responses (iteration, prompt_id);
+CREATE INDEX labels_by_pair ON labels (pair_id);
+CREATE INDEX corrections_by_pair ON corrections (pair_id);
