@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-
 from tso import config as config_module
 from tso.config import Config, load, to_yaml
 from tso.errors import ConfigError

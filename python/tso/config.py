@@ -272,10 +272,7 @@ def _build(cls: type, tree: Any, where: str) -> Any:
             raise ConfigError(f"unknown option {where + str(key)!r}{_nearest(str(key), known, where)}")
     values = {}
     for name, spec in known.items():
-        if name in tree:
-            value = _coerce(hints[name], tree[name], f"{where}{name}")
-        else:
-            value = spec.default
+        value = _coerce(hints[name], tree[name], f"{where}{name}") if name in tree else spec.default
         check = spec.metadata.get("check")
         if check and not (value is None or check[0](value)) and not _left_empty(where, name, value):
             raise ConfigError(f"{where}{name}={value!r}: {check[1]}")
