@@ -47,8 +47,8 @@ class RunStore:
             if found.get(key) != value:
                 store.close()
                 raise StoreConflict(
-                    f"{folder} holds a run with other settings ({key} was {_short(found.get(key))}, now {_short(value)}); "
-                    "restore them to resume it, or choose another run.output_dir"
+                    f"{folder} holds a run with other settings "
+                    f"({key} was {_short(found.get(key))}, now {_short(value)}); restore them to resume it, or choose another run.output_dir"
                 )
         return store
 
@@ -117,7 +117,8 @@ class RunStore:
 
     def prompts(self, split: str | None = None) -> list[Prompt]:
         rows = self.query(
-            "SELECT prompt_id, messages, human, split, tags FROM prompts WHERE ?1 IS NULL OR split = ?1 ORDER BY position",
+            "SELECT prompt_id, messages, human, split, tags FROM prompts "
+            "WHERE ?1 IS NULL OR split = ?1 ORDER BY position",
             (split,),
         )
         return [_prompt(*row) for row in rows]

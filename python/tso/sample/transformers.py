@@ -132,5 +132,6 @@ def _check_room(model: PreTrainedModel, length: int, requests: Sequence[Request]
         longest = max(range(len(ids)), key=lambda i: len(ids[i]))
         raise DataError(
             f"prompt {requests[longest].prompt.id!r} has {len(ids[longest])} tokens and the answer may take "
-            f"{length - len(ids[longest])}, but the model reads {limit}; lower data.max_prompt_tokens or sample.max_new_tokens"
+            f"{length - len(ids[longest])}, but the model reads {limit}; "
+            "lower data.max_prompt_tokens or sample.max_new_tokens"
         )
