@@ -48,7 +48,8 @@ class RunStore:
                 store.close()
                 raise StoreConflict(
                     f"{folder} holds a run with other settings "
-                    f"({key} was {_short(found.get(key))}, now {_short(value)}); restore them to resume it, or choose another run.output_dir"
+                    f"({key} was {_short(found.get(key))}, now {_short(value)}); "
+                    "restore them to resume it, or choose another run.output_dir"
                 )
         return store
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -29,9 +29,7 @@ def truncate(example: Example, max_length: int) -> Example | None:
     chosen, rejected = example.chosen[: max(room, 0)], example.rejected[: max(room, 0)]
     if not chosen or not rejected or chosen == rejected:
         return None
-    return Example(
-        example.pair_id, example.prompt, chosen, rejected, example.weight, example.ref_chosen, example.ref_rejected
-    )
+    return replace(example, chosen=chosen, rejected=rejected)
 
 
 @dataclass(frozen=True, slots=True)
