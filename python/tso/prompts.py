@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +179,7 @@ def _messages(value: Any, column: str) -> tuple[Message, ...] | str:
         messages.append(Message(item["role"], item["content"]))
     if messages[-1].role != "user":
         return "the last message must be the user's"
-    if any(a.role == b.role for a, b in zip(messages, messages[1:], strict=False)):
+    if any(a.role == b.role for a, b in pairwise(messages)):
         return "two messages of the same role follow each other"
     return tuple(messages)
 
