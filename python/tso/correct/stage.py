@@ -48,7 +48,7 @@ def correct(store: RunStore, options: CorrectSection, iteration: int, encode: En
         iteration,
         stage,
         merge(
-            score_rows(options.rule or "", scores),
+            score_rows(options.rule or "", _new(store, options, scores)),
             response_rows(edits),
             _correction_rows(store, iteration, corrections),
             label_rows(store.next_id("labels", "label_id"), iteration, labels),
@@ -65,6 +65,12 @@ def _scores(store: RunStore, options: CorrectSection, responses: dict[int, Respo
     judge = rule.load(options.rule)
     prompts = {p.id: p for p in store.prompts()}
     return {i: judge(prompts[r.prompt_id], r) for i, r in sorted(responses.items())}
+
+
+def _new(store: RunStore, options: CorrectSection, scores: dict[int, Score]) -> dict[int, Score]:
+    """Without those that are in the store from an earlier stage."""
+    known = {row[0] for row in store.query("SELECT response_id FROM scores WHERE judge = ?", (options.rule or "",))}
+    return {i: s for i, s in scores.items() if i not in known}
 
 
 def _recorded(store: RunStore, options: CorrectSection) -> dict[str, list[Correction]]:

@@ -5,13 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import groupby
 
+from tso.config import Config
 from tso.errors import InternalError
+from tso.models import device_for, sampling_dtype
 from tso.progress import Face
 from tso.records import Cell, Draw, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
+from tso.sample.transformers import TransformersSampler
 from tso.store import RunStore, response_rows
 
 Encode = Callable[[str], tuple[int, ...]]
+
+
+def sample(
+    store: RunStore,
+    config: Config,
+    iteration: int,
+    purpose: str,
+    prompts: Sequence[str],
+    cells: Sequence[Cell],
+    encode: Encode,
+    face: Face,
+) -> None:
+    """Lay down the plan of draws, then carry it out. Prompts of like length stand together, so that little is padded."""
+    found = {p.id: p for p in store.prompts()}
+    ordered = sorted(prompts, key=lambda p: (sum(len(m.content) for m in found[p].messages), p))
+    by_model = sorted(cells, key=lambda c: c.path)  # stable: one model after another
+    plan = store.plan(iteration, purpose, config.run.seed, ordered, by_model, config.sample.batch_size)
+    device = device_for(config.model.device)
+    sampler = TransformersSampler(device, sampling_dtype(config.sample.dtype, device))
+    sample_all(store, iteration, purpose, plan, cells, sampler, encode, face)
 
 
 def sample_all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,9 +68,24 @@ def reference_logps(
         rows = score(config, examples, model, f"iteration {iteration}: reference", face)
         columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
         store.commit(
-            iteration, stage, {"logps": (columns, [(iteration, p, "reference", w, l) for p, (w, l) in rows.items()])}
+            iteration, stage, {"logps": (columns, [(iteration, p, "reference", w, r) for p, (w, r) in rows.items()])}
         )
     return store.logps(iteration, "reference")
+
+
+def held_out_logps(
+    store: RunStore, config: Config, iteration: int, examples: Sequence[Example], label: str, face: Face
+) -> None:
+    """Log-probs of held-out pairs under the policy after `iteration`, as one unit."""
+    stage = "logps/evaluate"
+    if store.done(iteration, stage):
+        return
+    path = located(store.folder, store.checkpoint(iteration, "policy")[0])
+    rows = score(config, examples, path, label, face) if examples else {}
+    columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
+    store.commit(
+        iteration, stage, {"logps": (columns, [(iteration, p, "policy", w, r) for p, (w, r) in sorted(rows.items())])}
+    )
 
 
 def score(
@@ -87,7 +102,7 @@ def score(
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.training.bf16)
     with face.bar(label, len(ordered), "pairs") as advance, autocast:
         for batch in pair_logps(model, ordered, collator, size, average=config.training.average_logps):
-            found.update({pair_id: (w, l) for pair_id, w, l in batch})
+            found.update({pair_id: (w, r) for pair_id, w, r in batch})
             advance(len(batch))
     return found
 
@@ -158,9 +173,9 @@ def _card(config: Config, iteration: int, pairs: int) -> str:
     )
 
 
-def tokenizer_encode(model: str):
-    """A function text -> token ids with the end-of-turn token, as a finished answer of the model would have."""
-    tokenizer = load_tokenizer(model)
+def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
+    """A function text -> token ids with the end-of-turn token, as a finished answer of the policy would have."""
+    tokenizer = load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0]))
 
     def encode(text: str) -> tuple[int, ...]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
