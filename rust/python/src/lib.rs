@@ -1,8 +1,12 @@
 //! The Python face of `tso-core`: converts, releases the GIL, and does nothing else.
 
+mod error;
+mod ledger;
+
 use pyo3::prelude::*;
 
 #[pymodule]
-fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ledger::Ledger>()?;
     Ok(())
 }

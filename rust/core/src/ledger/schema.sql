@@ -39,6 +39,7 @@ CREATE TABLE cells (
     cell      TEXT NOT NULL,
     position  INTEGER NOT NULL,
     model     TEXT NOT NULL,           -- as configured: reference, policy, policy@1, a name or path, human
+    path      TEXT NOT NULL,           -- what to load; empty for people
     revision  TEXT NOT NULL,           -- what it resolved to: sha256 of a checkpoint, or name@revision
     stage     TEXT NOT NULL CHECK (stage IN ('human', 'base', 'reference', 'policy', 'earlier')),
     scale     REAL,                    -- billions of parameters; null for people
