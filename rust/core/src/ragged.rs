@@ -57,11 +57,7 @@ impl<'a> Ragged<'a> {
     /// [`Error::Invalid`] for offsets that decrease or leave the ids, a mask of another length, and ids that are
     /// negative or above `u32::MAX`. What lies beneath a null row is not looked at.
     pub fn new(ids: Ids<'a>, offsets: Offsets<'a>, nulls: Option<Vec<bool>>) -> Result<Self> {
-        let batch = Self {
-            ids,
-            offsets,
-            nulls,
-        };
+        let batch = Self { ids, offsets, nulls };
         batch.check_offsets()?;
         batch.check_nulls()?;
         batch.check_ids()?;
@@ -72,24 +68,15 @@ impl<'a> Ragged<'a> {
         let (rising, ends) = match self.offsets {
             Offsets::I32(o) => (
                 o.is_sorted(),
-                o.first()
-                    .zip(o.last())
-                    .map(|(&a, &b)| (i64::from(a), i64::from(b))),
+                o.first().zip(o.last()).map(|(&a, &b)| (i64::from(a), i64::from(b))),
             ),
-            Offsets::I64(o) => (
-                o.is_sorted(),
-                o.first().zip(o.last()).map(|(&a, &b)| (a, b)),
-            ),
+            Offsets::I64(o) => (o.is_sorted(), o.first().zip(o.last()).map(|(&a, &b)| (a, b))),
         };
         let Some((first, last)) = ends else {
-            return Err(invalid(
-                "offsets are empty: a batch of N rows has N + 1 offsets",
-            ));
+            return Err(invalid("offsets are empty: a batch of N rows has N + 1 offsets"));
         };
         if !rising || first < 0 {
-            return Err(invalid(
-                "offsets have to start at 0 or above and never decrease",
-            ));
+            return Err(invalid("offsets have to start at 0 or above and never decrease"));
         }
         if usize::try_from(last).map_or(true, |last| last > self.ids.len()) {
             return Err(Error::Invalid(format!(
@@ -99,9 +86,7 @@ impl<'a> Ragged<'a> {
         }
         // Rows are numbered in 32 bits everywhere; two sides of a pair share one numbering, hence half.
         if self.rows() >= (u32::MAX / 2) as usize {
-            return Err(invalid(
-                "too many rows: a batch holds at most 2,147,483,646",
-            ));
+            return Err(invalid("too many rows: a batch holds at most 2,147,483,646"));
         }
         Ok(())
     }
@@ -131,11 +116,7 @@ impl<'a> Ragged<'a> {
             let (start, end) = self.bounds(row);
             self.is_null(row) || self.ids.fit(start, end)
         });
-        if fits {
-            Ok(())
-        } else {
-            Err(self.first_bad_row())
-        }
+        if fits { Ok(()) } else { Err(self.first_bad_row()) }
     }
 
     /// Names the offending id; only called once a check has failed, so its speed does not matter.
@@ -219,9 +200,7 @@ impl Ids<'_> {
         match self {
             Self::U32(_) => true,
             Self::I32(ids) => ids[start..end].iter().fold(0, |seen, &id| seen | id) >= 0,
-            Self::I64(ids) => {
-                u32::try_from(ids[start..end].iter().fold(0, |seen, &id| seen | id)).is_ok()
-            }
+            Self::I64(ids) => u32::try_from(ids[start..end].iter().fold(0, |seen, &id| seen | id)).is_ok(),
         }
     }
 }

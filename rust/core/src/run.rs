@@ -31,10 +31,7 @@ impl Stop {
 ///
 /// # Errors
 /// [`Error::Invalid`] for 0 threads, [`Error::Internal`] where the system gives none, and whatever `work` returns.
-pub fn on_threads<T: Send>(
-    threads: Option<usize>,
-    work: impl FnOnce() -> Result<T> + Send,
-) -> Result<T> {
+pub fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     if threads == Some(0) {
         return Err(Error::Invalid(
             "threads has to be at least 1; leave it out to use all cores".into(),

@@ -68,11 +68,7 @@ pub(crate) fn jaccard_from(a: &[u64], b: &[u64], threshold: f64) -> Option<f64> 
 /// Similarity of sets of `a` and `b` elements that share `shared` of them.
 pub(crate) fn ratio(shared: usize, a: usize, b: usize) -> f64 {
     let union = a + b - shared;
-    if union == 0 {
-        1.0
-    } else {
-        shared as f64 / union as f64
-    }
+    if union == 0 { 1.0 } else { shared as f64 / union as f64 }
 }
 
 /// The smallest overlap that reaches the threshold, or `None` where even full overlap does not.

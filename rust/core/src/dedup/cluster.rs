@@ -112,10 +112,7 @@ fn star(best: &[(f64, u32)], edges: &[Edge]) -> Clusters {
         }
     }
     spokes.sort_unstable_by_key(|edge| (edge.i, edge.j));
-    Clusters {
-        of_node,
-        edges: spokes,
-    }
+    Clusters { of_node, edges: spokes }
 }
 
 /// The links of a graph, by node, ascending.
@@ -161,9 +158,6 @@ impl Neighbours {
             return Some(1.0);
         }
         let links = self.of(a);
-        links
-            .binary_search_by_key(&b, |link| link.0)
-            .ok()
-            .map(|at| links[at].1)
+        links.binary_search_by_key(&b, |link| link.0).ok().map(|at| links[at].1)
     }
 }

@@ -28,10 +28,7 @@ pub(crate) fn reversals(
     }
     let mut against = vec![f64::NEG_INFINITY; distinct.triples.len()];
     for edge in &matches.reversed {
-        for (pair, other) in [
-            (edge.i as usize, edge.j as usize),
-            (edge.j as usize, edge.i as usize),
-        ] {
+        for (pair, other) in [(edge.i as usize, edge.j as usize), (edge.j as usize, edge.i as usize)] {
             against[pair] = against[pair].max(strongest[other]);
         }
     }
@@ -46,24 +43,16 @@ pub(crate) fn reversals(
 }
 
 /// Marks rows on cycles among three or more equal responses of one prompt, and adds the weakest of each cycle to `lost`.
-pub(crate) fn cycles(
-    triples: &[Option<Triple>],
-    scores: Option<&[f64]>,
-    concerned: &mut [u8],
-    lost: &mut [bool],
-) {
+pub(crate) fn cycles(triples: &[Option<Triple>], scores: Option<&[f64]>, concerned: &mut [u8], lost: &mut [bool]) {
     let (nodes, arcs) = preferences(triples, scores);
     let component = components(nodes, arcs.iter().map(|(_, arc)| (arc.from, arc.to)));
     let mut size = vec![0; nodes];
-    component
-        .iter()
-        .for_each(|&component| size[component as usize] += 1);
+    component.iter().for_each(|&component| size[component as usize] += 1);
     let on_cycle = |arc: &Arc| {
         let component = (component[arc.from as usize], component[arc.to as usize]);
         component.0 == component.1 && size[component.0 as usize] > 2
     };
-    let (rows, arcs): (Vec<usize>, Vec<Arc>) =
-        arcs.into_iter().filter(|(_, arc)| on_cycle(arc)).unzip();
+    let (rows, arcs): (Vec<usize>, Vec<Arc>) = arcs.into_iter().filter(|(_, arc)| on_cycle(arc)).unzip();
     for (&row, weakest) in rows.iter().zip(weakest(nodes, &arcs)) {
         concerned[row] |= reason::CYCLE;
         lost[row] |= weakest;
@@ -84,10 +73,7 @@ fn preferences(triples: &[Option<Triple>], scores: Option<&[f64]>) -> (usize, Ve
     responses.sort_unstable();
     responses.dedup();
     let number = |prompt, side| responses.partition_point(|&other| other < (prompt, side)) as u32;
-    let ranks = ranks(
-        rows.iter()
-            .map(|&(row, _)| scores.map_or(0.0, |scores| scores[row])),
-    );
+    let ranks = ranks(rows.iter().map(|&(row, _)| scores.map_or(0.0, |scores| scores[row])));
     let arc = |(&(row, triple), rank): (&(usize, Triple), u32)| {
         let (from, to) = (
             number(triple.prompt, triple.chosen),

@@ -96,10 +96,7 @@ impl Tarjan {
 }
 
 /// Targets of each node, in one list.
-fn adjacency(
-    nodes: usize,
-    arcs: impl Iterator<Item = (u32, u32)> + Clone,
-) -> (Vec<usize>, Vec<u32>) {
+fn adjacency(nodes: usize, arcs: impl Iterator<Item = (u32, u32)> + Clone) -> (Vec<usize>, Vec<u32>) {
     let mut starts = vec![0; nodes + 1];
     for (from, _) in arcs.clone() {
         starts[from as usize + 1] += 1;
@@ -135,9 +132,7 @@ pub(crate) fn weakest(nodes: usize, arcs: &[Arc]) -> Vec<bool> {
         if task.low < task.high {
             tasks.extend(task.halves());
         } else {
-            task.arcs
-                .iter()
-                .for_each(|&(id, arc)| out[id] = arc.rank == task.low);
+            task.arcs.iter().for_each(|&(id, arc)| out[id] = arc.rank == task.low);
         }
     }
     out
@@ -158,11 +153,8 @@ impl Task {
         let middle = self.low + (self.high - self.low) / 2;
         let better = self.arcs.iter().filter(|(_, arc)| arc.rank <= middle);
         let component = components(self.nodes, better.map(|(_, arc)| (arc.from, arc.to)));
-        let on_cycle = |arc: &Arc| {
-            arc.rank <= middle && component[arc.from as usize] == component[arc.to as usize]
-        };
-        let (early, mut late): (Vec<_>, Vec<_>) =
-            self.arcs.into_iter().partition(|(_, arc)| on_cycle(arc));
+        let on_cycle = |arc: &Arc| arc.rank <= middle && component[arc.from as usize] == component[arc.to as usize];
+        let (early, mut late): (Vec<_>, Vec<_>) = self.arcs.into_iter().partition(|(_, arc)| on_cycle(arc));
         for (_, arc) in &mut late {
             // What is connected by now stays so: later ranks see each component as one node.
             (arc.from, arc.to) = (component[arc.from as usize], component[arc.to as usize]);
@@ -177,10 +169,7 @@ impl Task {
 
     /// Renumbers the nodes that the arcs touch from 0, so that a task costs only its own size.
     fn new(mut arcs: Vec<(usize, Arc)>, low: u32, high: u32) -> Self {
-        let mut touched: Vec<u32> = arcs
-            .iter()
-            .flat_map(|(_, arc)| [arc.from, arc.to])
-            .collect();
+        let mut touched: Vec<u32> = arcs.iter().flat_map(|(_, arc)| [arc.from, arc.to]).collect();
         touched.sort_unstable();
         touched.dedup();
         let number = |node: u32| touched.partition_point(|&other| other < node) as u32;

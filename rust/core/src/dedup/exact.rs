@@ -25,11 +25,7 @@ pub(crate) struct Nodes {
 }
 
 /// Interns all rows; rows of unlike groups (`group(row)`) never share a node.
-pub(crate) fn intern(
-    texts: &dyn Texts,
-    group: impl Fn(usize) -> i64 + Sync,
-    stop: &Stop,
-) -> Result<Nodes> {
+pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, stop: &Stop) -> Result<Nodes> {
     let mut keyed = hash_rows(texts, &group, stop)?;
     keyed.par_sort_unstable();
     let mut first_of_row = vec![NONE; texts.rows()];
@@ -44,11 +40,7 @@ pub(crate) fn intern(
     Ok(number(first_of_row, group))
 }
 
-fn hash_rows(
-    texts: &dyn Texts,
-    group: &(impl Fn(usize) -> i64 + Sync),
-    stop: &Stop,
-) -> Result<Vec<(i64, u128, u32)>> {
+fn hash_rows(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<(i64, u128, u32)>> {
     let hashed: Result<Vec<_>> = (0..texts.rows())
         .into_par_iter()
         .map_init(<(Vec<u32>, Vec<u8>)>::default, |(tokens, bytes), row| {
@@ -76,9 +68,7 @@ fn owners(texts: &dyn Texts, run: &[(i64, u128, u32)]) -> Vec<u32> {
     let mut distinct: Vec<u32> = Vec::new();
     run.iter()
         .map(|&(_, _, row)| {
-            let same = |&&owner: &&u32| {
-                texts.read(owner as usize, &mut left) == texts.read(row as usize, &mut right)
-            };
+            let same = |&&owner: &&u32| texts.read(owner as usize, &mut left) == texts.read(row as usize, &mut right);
             if let Some(&owner) = distinct.iter().find(same) {
                 return owner;
             }

@@ -31,16 +31,14 @@ impl Sketches {
         let sketcher = Sketcher::new(threshold);
         let bands = sketcher.bands();
         let mut keys = vec![0; corpus.len() * bands];
-        keys.par_chunks_exact_mut(bands)
-            .enumerate()
-            .try_for_each_init(
-                <(Vec<u32>, Vec<u64>)>::default,
-                |(tokens, shingles), (member, keys)| {
-                    corpus.windows(member as u32, tokens, shingles);
-                    sketcher.keys(shingles, corpus.salt(member as u32), keys);
-                    stop.check()
-                },
-            )?;
+        keys.par_chunks_exact_mut(bands).enumerate().try_for_each_init(
+            <(Vec<u32>, Vec<u64>)>::default,
+            |(tokens, shingles), (member, keys)| {
+                corpus.windows(member as u32, tokens, shingles);
+                sketcher.keys(shingles, corpus.salt(member as u32), keys);
+                stop.check()
+            },
+        )?;
         Ok(Self {
             bands,
             keys,
@@ -70,12 +68,7 @@ impl Sketches {
 }
 
 /// Adds the links between members that agree in a band and reach the threshold.
-pub(crate) fn search(
-    corpus: &Corpus<'_>,
-    threshold: f64,
-    links: &mut Links,
-    stop: &Stop,
-) -> Result<()> {
+pub(crate) fn search(corpus: &Corpus<'_>, threshold: f64, links: &mut Links, stop: &Stop) -> Result<()> {
     let mut sketches = Sketches::new(corpus, threshold, stop)?;
     for band in 0..sketches.bands {
         stop.check()?;
@@ -86,9 +79,7 @@ pub(crate) fn search(
             .collect();
         let found: Result<Vec<_>> = buckets
             .par_iter()
-            .map(|bucket| {
-                Bucket::new(corpus, &sketches, links, bucket, band).compare(threshold, stop)
-            })
+            .map(|bucket| Bucket::new(corpus, &sketches, links, bucket, band).compare(threshold, stop))
             .collect();
         for (edges, uncompared) in found? {
             links.extend(edges);
@@ -164,8 +155,7 @@ impl<'a> Bucket<'a> {
         }
         let (i, j) = (self.entries[a].1, self.entries[b].1);
         // Keys of unlike groups are unlike but for a collision of 64 bits, which must not merge them either.
-        if self.corpus.group(i) != self.corpus.group(j) || self.sketches.met_before(i, j, self.band)
-        {
+        if self.corpus.group(i) != self.corpus.group(j) || self.sketches.met_before(i, j, self.band) {
             return None;
         }
         self.fill(a);

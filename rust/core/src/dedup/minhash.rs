@@ -26,10 +26,7 @@ impl Sketcher {
             let bands = (MINIMA / per_band) as i32;
             (1.0 - threshold.powi(per_band as i32)).powi(bands)
         };
-        let per_band = (1..=8)
-            .rev()
-            .find(|&r| 1.0 - missed(r) >= RECALL)
-            .unwrap_or(1);
+        let per_band = (1..=8).rev().find(|&r| 1.0 - missed(r) >= RECALL).unwrap_or(1);
         // Fixed constants: sketches have to be equal on all machines and in all versions. Odd factors permute u32.
         let factors = std::array::from_fn(|k| mix(2 * k as u64 + 1) as u32 | 1);
         let terms = std::array::from_fn(|k| mix(2 * k as u64 + 2) as u32);
@@ -49,9 +46,7 @@ impl Sketcher {
     pub fn keys(&self, shingles: &[u64], salt: u64, keys: &mut [u64]) {
         let minima = self.minima(shingles);
         for (key, band) in keys.iter_mut().zip(minima.chunks_exact(self.per_band)) {
-            *key = band
-                .iter()
-                .fold(salt, |key, &minimum| mix(key ^ u64::from(minimum)));
+            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ u64::from(minimum)));
         }
     }
 
@@ -65,9 +60,7 @@ impl Sketcher {
             let mut low = [u32::MAX; LANES];
             for &shingle in shingles {
                 for lane in 0..LANES {
-                    let value = (shingle as u32)
-                        .wrapping_mul(factors[lane])
-                        .wrapping_add(terms[lane]);
+                    let value = (shingle as u32).wrapping_mul(factors[lane]).wrapping_add(terms[lane]);
                     low[lane] = low[lane].min(value);
                 }
             }

@@ -123,11 +123,7 @@ pub fn dedup_texts(texts: &dyn Texts, options: TextOptions<'_>, stop: &Stop) -> 
     if let Some(groups) = options.groups {
         check_length("groups", groups.len(), rows)?;
     }
-    let nodes = intern(
-        texts,
-        |row| options.groups.map_or(0, |groups| groups[row]),
-        stop,
-    )?;
+    let nodes = intern(texts, |row| options.groups.map_or(0, |groups| groups[row]), stop)?;
     let search = Search {
         threshold: options.threshold,
         mode: options.mode,
@@ -140,13 +136,7 @@ pub fn dedup_texts(texts: &dyn Texts, options: TextOptions<'_>, stop: &Stop) -> 
 }
 
 /// Clusters the nodes, keeps the preferred row of each cluster, and says why the others go.
-fn settle(
-    nodes: &Nodes,
-    edges: Vec<Edge>,
-    preference: &[f64],
-    link: Link,
-    uncompared: u64,
-) -> TextResult {
+fn settle(nodes: &Nodes, edges: Vec<Edge>, preference: &[f64], link: Link, uncompared: u64) -> TextResult {
     let best = best_rows(nodes, preference);
     let clusters = cluster(link, &best, edges);
     let kept = best_of_clusters(&best, &clusters.of_node);
@@ -170,11 +160,7 @@ fn settle(
         result.keep[row] = kept[label].1 as usize == row;
         if !result.keep[row] {
             let preferred = best[node as usize].1 as usize == row;
-            result.reason[row] = if preferred {
-                reason::NEAR
-            } else {
-                reason::EXACT
-            };
+            result.reason[row] = if preferred { reason::NEAR } else { reason::EXACT };
         }
     }
     result
@@ -260,8 +246,6 @@ fn check_length(what: &str, found: usize, rows: usize) -> Result<()> {
     if found == rows {
         Ok(())
     } else {
-        Err(Error::Invalid(format!(
-            "{what} has {found} entries for {rows} rows"
-        )))
+        Err(Error::Invalid(format!("{what} has {found} entries for {rows} rows")))
     }
 }

@@ -29,12 +29,7 @@ pub(crate) struct Corpus<'a> {
 }
 
 impl<'a> Corpus<'a> {
-    pub fn new(
-        texts: &'a dyn Texts,
-        nodes: &'a Nodes,
-        ngram: usize,
-        wanted: impl Fn(u32) -> bool,
-    ) -> Self {
+    pub fn new(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize, wanted: impl Fn(u32) -> bool) -> Self {
         let has_tokens = |&node: &u32| texts.length(nodes.first[node as usize] as usize) > 0;
         let members = (0..nodes.first.len() as u32)
             .filter(has_tokens)
@@ -64,11 +59,7 @@ impl<'a> Corpus<'a> {
     /// The hashes of all windows of a member, with repeats, in `out`.
     pub fn windows(&self, member: u32, tokens: &mut Vec<u32>, out: &mut Vec<u64>) {
         let row = self.nodes.first[self.members[member as usize] as usize];
-        shingle::windows(
-            self.texts.read(row as usize, tokens).unwrap_or(&[]),
-            self.ngram,
-            out,
-        );
+        shingle::windows(self.texts.read(row as usize, tokens).unwrap_or(&[]), self.ngram, out);
     }
 
     /// The sorted shingle set of a member.
@@ -111,11 +102,7 @@ impl Links {
     /// Adds links in the order given, which must not depend on threads.
     pub fn extend(&mut self, edges: impl IntoIterator<Item = Edge>) {
         for edge in edges {
-            if self
-                .sets
-                .as_mut()
-                .is_none_or(|sets| sets.join(edge.i, edge.j))
-            {
+            if self.sets.as_mut().is_none_or(|sets| sets.join(edge.i, edge.j)) {
                 self.edges.push(edge);
             }
         }

@@ -101,8 +101,5 @@ pub fn dedup_pairs(pairs: Pairs<'_>, options: PairOptions<'_>, stop: &Stop) -> R
             ..*edge
         })
         .collect();
-    Ok(PairResult {
-        rows: result,
-        reversed,
-    })
+    Ok(PairResult { rows: result, reversed })
 }

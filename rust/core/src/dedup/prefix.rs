@@ -16,12 +16,7 @@ const BATCH: usize = 1024;
 const SLACK: f64 = 1e-9;
 
 /// Adds the links between all members that reach the threshold.
-pub(crate) fn search(
-    corpus: &Corpus<'_>,
-    threshold: f64,
-    links: &mut Links,
-    stop: &Stop,
-) -> Result<()> {
+pub(crate) fn search(corpus: &Corpus<'_>, threshold: f64, links: &mut Links, stop: &Stop) -> Result<()> {
     let index = Index::new(corpus, threshold, stop)?;
     let members: Vec<u32> = (0..corpus.len() as u32).collect();
     for batch in members.chunks(BATCH) {
@@ -95,11 +90,8 @@ impl Index {
             .filter(|&&other| self.groups[other as usize] == self.groups[member as usize])
             .filter(|&&other| label.is_none_or(|label| links.label(other) != label))
             .filter_map(|&other| {
-                let jaccard = shingle::jaccard_from(
-                    &self.sets[other as usize],
-                    &self.sets[member as usize],
-                    threshold,
-                )?;
+                let jaccard =
+                    shingle::jaccard_from(&self.sets[other as usize], &self.sets[member as usize], threshold)?;
                 Some(Edge {
                     i: other,
                     j: member,

@@ -102,18 +102,12 @@ impl<'a> Table<'a> {
     fn same_within(&self, row: usize, length: usize) -> bool {
         let room = length.saturating_sub(self.pairs.prompt.length(row));
         let (mut left, mut right) = (Vec::new(), Vec::new());
-        let cut =
-            |tokens: Option<&[u32]>| tokens.map(|tokens| tokens[..tokens.len().min(room)].to_vec());
-        cut(self.pairs.chosen.read(row, &mut left))
-            == cut(self.pairs.rejected.read(row, &mut right))
+        let cut = |tokens: Option<&[u32]>| tokens.map(|tokens| tokens[..tokens.len().min(room)].to_vec());
+        cut(self.pairs.chosen.read(row, &mut left)) == cut(self.pairs.rejected.read(row, &mut right))
     }
 
     /// Near-duplicates among prompts (in global scope) and among the sides still in play.
-    pub fn near_links(
-        &self,
-        options: PairOptions<'_>,
-        stop: &Stop,
-    ) -> Result<(Neighbours, Neighbours, u64)> {
+    pub fn near_links(&self, options: PairOptions<'_>, stop: &Stop) -> Result<(Neighbours, Neighbours, u64)> {
         let search = Search {
             threshold: options.threshold,
             mode: options.mode,
@@ -132,9 +126,7 @@ impl<'a> Table<'a> {
         let prompts = Corpus::new(self.pairs.prompt, &self.prompts, options.ngram, |node| {
             in_play.0[node as usize]
         });
-        let sides = Corpus::new(&all, &self.sides, options.ngram, |node| {
-            in_play.1[node as usize]
-        });
+        let sides = Corpus::new(&all, &self.sides, options.ngram, |node| in_play.1[node as usize]);
         let (prompt_edges, skipped_prompts) = near::links(&prompts, search, stop)?;
         let (side_edges, skipped_sides) = near::links(&sides, search, stop)?;
         Ok((
@@ -157,18 +149,13 @@ impl<'a> Table<'a> {
         runs.sort_unstable_by_key(|run| run[0].1);
         let mut of_row = vec![NONE; self.triples.len()];
         for (pair, run) in runs.iter().enumerate() {
-            run.iter()
-                .for_each(|entry| of_row[entry.1 as usize] = pair as u32);
+            run.iter().for_each(|entry| of_row[entry.1 as usize] = pair as u32);
         }
         let first = runs.iter().map(|run| run[0].1).collect();
         let group = vec![0; runs.len()];
         Distinct {
             triples: runs.iter().map(|run| run[0].0).collect(),
-            nodes: Nodes {
-                of_row,
-                first,
-                group,
-            },
+            nodes: Nodes { of_row, first, group },
         }
     }
 }
@@ -202,13 +189,7 @@ impl Distinct {
         // First surviving rows need not ascend with the first rows, so a link may turn round.
         let mut edges: Vec<Edge> = edges
             .iter()
-            .map(|edge| {
-                (
-                    number[edge.i as usize],
-                    number[edge.j as usize],
-                    edge.jaccard,
-                )
-            })
+            .map(|edge| (number[edge.i as usize], number[edge.j as usize], edge.jaccard))
             .filter(|&(i, j, _)| i != NONE && j != NONE)
             .map(|(i, j, jaccard)| Edge {
                 i: i.min(j),

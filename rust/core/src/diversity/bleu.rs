@@ -61,11 +61,7 @@ fn bleu(matched: &[u64; ORDERS], length: usize, reference: usize) -> f64 {
         .enumerate()
         .map(|(shorter, &matched)| {
             let all = length.saturating_sub(shorter).max(1) as f64;
-            let matched = if matched == 0 {
-                EPSILON
-            } else {
-                matched as f64
-            };
+            let matched = if matched == 0 { EPSILON } else { matched as f64 };
             (matched / all).ln()
         })
         .sum();

@@ -50,12 +50,7 @@ pub struct Picked {
 /// # Errors
 /// [`Error::Invalid`] for columns of unlike length, rows out of range, or a quality that is not finite and at least 0;
 /// [`Error::Stopped`].
-pub fn pick_pairs(
-    texts: &dyn Texts,
-    candidates: Candidates<'_>,
-    options: PickOptions,
-    stop: &Stop,
-) -> Result<Picked> {
+pub fn pick_pairs(texts: &dyn Texts, candidates: Candidates<'_>, options: PickOptions, stop: &Stop) -> Result<Picked> {
     check_ngram(options.ngram)?;
     let count = candidates.prompt.len();
     for (name, length) in [("a", candidates.a.len()), ("b", candidates.b.len())] {
@@ -125,10 +120,7 @@ impl Prompt {
             .map(|&row| set_of(texts, row, ngram).unwrap_or_default())
             .collect();
         let similarity = Similarity::new(sets);
-        let jaccard: Vec<f64> = sides
-            .iter()
-            .map(|&(a, b)| similarity.between(a, b))
-            .collect();
+        let jaccard: Vec<f64> = sides.iter().map(|&(a, b)| similarity.between(a, b)).collect();
         let null = |row: usize| texts.is_null(used[row]);
         let worth = sides
             .iter()

@@ -75,13 +75,7 @@ pub fn diversity(
         .collect()
 }
 
-fn score(
-    texts: &dyn Texts,
-    rows: &[(i64, u32)],
-    ngram: usize,
-    scores: Scores,
-    stop: &Stop,
-) -> Result<GroupScores> {
+fn score(texts: &dyn Texts, rows: &[(i64, u32)], ngram: usize, scores: Scores, stop: &Stop) -> Result<GroupScores> {
     let (mut group, mut sets, mut buffer) = (Group::new(), Vec::new(), Vec::new());
     for &(_, row) in rows {
         stop.check()?;

@@ -22,13 +22,8 @@ pub fn select_diverse(
 ) -> Result<Vec<i64>> {
     check_ngram(ngram)?;
     check_quality(quality, texts.rows())?;
-    let rows: Vec<usize> = (0..texts.rows())
-        .filter(|&row| !texts.is_null(row))
-        .collect();
-    let sets: Vec<_> = rows
-        .par_iter()
-        .filter_map(|&row| set_of(texts, row, ngram))
-        .collect();
+    let rows: Vec<usize> = (0..texts.rows()).filter(|&row| !texts.is_null(row)).collect();
+    let sets: Vec<_> = rows.par_iter().filter_map(|&row| set_of(texts, row, ngram)).collect();
     let similarity = Similarity::new(sets);
     let quality: Vec<f64> = rows
         .iter()
@@ -50,10 +45,7 @@ pub fn select_diverse(
         let Some((_, text)) = best else { break };
         free[text] = false;
         chosen.push(rows[text] as i64);
-        for (distance, similarity) in distance
-            .iter_mut()
-            .zip(similarity.to_all(text, &mut shared))
-        {
+        for (distance, similarity) in distance.iter_mut().zip(similarity.to_all(text, &mut shared)) {
             *distance = distance.min(1.0 - similarity);
         }
     }
@@ -70,10 +62,7 @@ pub(crate) fn check_quality(quality: Option<&[f64]>, rows: usize) -> Result<()> 
             quality.len()
         )));
     }
-    match quality
-        .iter()
-        .position(|value| !(value.is_finite() && *value >= 0.0))
-    {
+    match quality.iter().position(|value| !(value.is_finite() && *value >= 0.0)) {
         Some(row) => Err(Error::Invalid(format!(
             "quality {row} is {}; it has to be finite and at least 0",
             quality[row]

@@ -23,21 +23,13 @@ impl Similarity {
             postings.extend(set.iter().map(|&shingle| (shingle, text as u32)));
         }
         postings.sort_unstable();
-        let mut places: Vec<Vec<usize>> = sets
-            .iter()
-            .map(|set| Vec::with_capacity(set.len()))
-            .collect();
+        let mut places: Vec<Vec<usize>> = sets.iter().map(|set| Vec::with_capacity(set.len())).collect();
         let mut start = 0;
         for run in postings.chunk_by(|a, b| a.0 == b.0) {
-            run.iter()
-                .for_each(|entry| places[entry.1 as usize].push(start));
+            run.iter().for_each(|entry| places[entry.1 as usize].push(start));
             start += run.len();
         }
-        Self {
-            sets,
-            postings,
-            places,
-        }
+        Self { sets, postings, places }
     }
 
     /// Number of texts.
@@ -51,18 +43,11 @@ impl Similarity {
     }
 
     /// Similarity of one text to every text, itself included. `shared` is scratch.
-    pub fn to_all<'b>(
-        &'b self,
-        text: usize,
-        shared: &'b mut Vec<u32>,
-    ) -> impl Iterator<Item = f64> + 'b {
+    pub fn to_all<'b>(&'b self, text: usize, shared: &'b mut Vec<u32>) -> impl Iterator<Item = f64> + 'b {
         shared.clear();
         shared.resize(self.len(), 0);
         for (&shingle, &place) in self.sets[text].iter().zip(&self.places[text]) {
-            for &(_, other) in self.postings[place..]
-                .iter()
-                .take_while(|entry| entry.0 == shingle)
-            {
+            for &(_, other) in self.postings[place..].iter().take_while(|entry| entry.0 == shingle) {
                 shared[other as usize] += 1;
             }
         }
@@ -89,34 +74,19 @@ impl Similarity {
 /// The shingle set of a row, `None` where it is null.
 pub(crate) fn set_of(texts: &dyn Texts, row: usize, ngram: usize) -> Option<Vec<u64>> {
     let mut buffer = Vec::new();
-    texts
-        .read(row, &mut buffer)
-        .map(|tokens| shingle::set(tokens, ngram))
+    texts.read(row, &mut buffer).map(|tokens| shingle::set(tokens, ngram))
 }
 
 /// Jaccard similarity of the shingle sets of rows `a[i]` and `b[i]`; NaN where either is null.
 ///
 /// # Errors
 /// [`Error::Invalid`] for columns of unlike length, rows out of range and an ngram of 0; [`Error::Stopped`].
-pub fn pair_similarity(
-    texts: &dyn Texts,
-    a: &[i64],
-    b: &[i64],
-    ngram: usize,
-    stop: &Stop,
-) -> Result<Vec<f64>> {
+pub fn pair_similarity(texts: &dyn Texts, a: &[i64], b: &[i64], ngram: usize, stop: &Stop) -> Result<Vec<f64>> {
     check_ngram(ngram)?;
     if a.len() != b.len() {
-        return Err(Error::Invalid(format!(
-            "a has {} entries and b {}",
-            a.len(),
-            b.len()
-        )));
+        return Err(Error::Invalid(format!("a has {} entries and b {}", a.len(), b.len())));
     }
-    let (a, b) = (
-        check_rows("a", a, texts.rows())?,
-        check_rows("b", b, texts.rows())?,
-    );
+    let (a, b) = (check_rows("a", a, texts.rows())?, check_rows("b", b, texts.rows())?);
     (a, b)
         .into_par_iter()
         .map(|(a, b)| {
@@ -141,24 +111,21 @@ pub fn repetition(texts: &dyn Texts, ngram: usize, stop: &Stop) -> Result<Vec<f6
     check_ngram(ngram)?;
     (0..texts.rows())
         .into_par_iter()
-        .map_init(
-            <(Vec<u32>, Vec<u64>)>::default,
-            |(buffer, shingles), row| {
-                stop.check()?;
-                let Some(tokens) = texts.read(row, buffer) else {
-                    return Ok(f64::NAN);
-                };
-                shingle::windows(tokens, ngram, shingles);
-                let all = shingles.len();
-                shingles.sort_unstable();
-                shingles.dedup();
-                Ok(if all == 0 {
-                    0.0
-                } else {
-                    1.0 - shingles.len() as f64 / all as f64
-                })
-            },
-        )
+        .map_init(<(Vec<u32>, Vec<u64>)>::default, |(buffer, shingles), row| {
+            stop.check()?;
+            let Some(tokens) = texts.read(row, buffer) else {
+                return Ok(f64::NAN);
+            };
+            shingle::windows(tokens, ngram, shingles);
+            let all = shingles.len();
+            shingles.sort_unstable();
+            shingles.dedup();
+            Ok(if all == 0 {
+                0.0
+            } else {
+                1.0 - shingles.len() as f64 / all as f64
+            })
+        })
         .collect()
 }
 
@@ -175,11 +142,7 @@ pub(crate) fn check_rows(name: &str, rows: &[i64], limit: usize) -> Result<Vec<u
         usize::try_from(row)
             .ok()
             .filter(|&row| row < limit)
-            .ok_or_else(|| {
-                Error::Invalid(format!(
-                    "{name} names row {row}, but there are {limit} rows"
-                ))
-            })
+            .ok_or_else(|| Error::Invalid(format!("{name} names row {row}, but there are {limit} rows")))
     };
     rows.iter().map(checked).collect()
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tso_core::Error;
 use tso_core::diversity::{
-    Candidates, GroupScores, PickOptions, Picked, Scores, diversity, pair_similarity, pick_pairs,
-    repetition, select_diverse,
+    Candidates, GroupScores, PickOptions, Picked, Scores, diversity, pair_similarity, pick_pairs, repetition,
+    select_diverse,
 };
 use tso_core::run::{Stop, on_threads};
 
@@ -36,19 +36,14 @@ fn check_group(score: &GroupScores, texts: &[Vec<u32>], ngram: usize) {
     for n in 1..=4 {
         let grams: Vec<&[u32]> = texts.iter().flat_map(|text| text.windows(n)).collect();
         let mut counts = BTreeMap::new();
-        grams
-            .iter()
-            .for_each(|gram| *counts.entry(gram).or_insert(0.0) += 1.0);
+        grams.iter().for_each(|gram| *counts.entry(gram).or_insert(0.0) += 1.0);
         let all = grams.len() as f64;
         let entropy: f64 = counts
             .values()
             .map(|count: &f64| -(count / all) * (count / all).log2())
             .sum();
         assert!(close(score.distinct[n - 1], counts.len() as f64 / all));
-        assert!(close(
-            score.entropy[n - 1],
-            if all > 0.0 { entropy } else { f64::NAN }
-        ));
+        assert!(close(score.entropy[n - 1], if all > 0.0 { entropy } else { f64::NAN }));
     }
     let mut similarity = vec![];
     for (i, a) in texts.iter().enumerate() {
@@ -137,11 +132,7 @@ fn pick(texts: &[Text], candidates: &[Candidate], options: PickOptions) -> Picke
     let batch = Batch::new(texts);
     let column = |part: fn(&Candidate) -> i64| candidates.iter().map(part).collect::<Vec<_>>();
     let quality: Vec<f64> = candidates.iter().map(|c| f64::from(c.3)).collect();
-    let (prompt, a, b) = (
-        column(|c| c.0),
-        column(|c| c.1 as i64),
-        column(|c| c.2 as i64),
-    );
+    let (prompt, a, b) = (column(|c| c.0), column(|c| c.1 as i64), column(|c| c.2 as i64));
     let candidates = Candidates {
         prompt: &prompt,
         a: &a,
@@ -175,9 +166,7 @@ fn twin_pick(texts: &[Text], candidates: &[Candidate], options: PickOptions) -> 
             let uses = |row: usize| {
                 picked
                     .iter()
-                    .map(|&p| {
-                        usize::from(candidates[p].1 == row) + usize::from(candidates[p].2 == row)
-                    })
+                    .map(|&p| usize::from(candidates[p].1 == row) + usize::from(candidates[p].2 == row))
                     .sum::<usize>()
             };
             let value = |i: usize| {
@@ -190,21 +179,15 @@ fn twin_pick(texts: &[Text], candidates: &[Candidate], options: PickOptions) -> 
             };
             let free = (0..candidates.len()).filter(|&i| {
                 let (p, a, b, _) = candidates[i];
-                p == prompt
-                    && uses(a) < options.max_uses
-                    && uses(b) < options.max_uses
-                    && value(i) > 0.0
+                p == prompt && uses(a) < options.max_uses && uses(b) < options.max_uses && value(i) > 0.0
             });
             let Some(best) = free.reduce(|x, y| if value(y) > value(x) { y } else { x }) else {
                 break;
             };
             picked.push(best);
         }
-        all.jaccard.extend(
-            picked
-                .iter()
-                .map(|&i| similar(candidates[i].1, candidates[i].2)),
-        );
+        all.jaccard
+            .extend(picked.iter().map(|&i| similar(candidates[i].1, candidates[i].2)));
         all.index.extend(picked.iter().map(|&i| i as i64));
     }
     all
@@ -212,9 +195,7 @@ fn twin_pick(texts: &[Text], candidates: &[Candidate], options: PickOptions) -> 
 
 #[test]
 fn threads_change_nothing() {
-    let texts: Vec<Text> = (0..300u32)
-        .map(|i| Some((i % 7..i % 7 + i % 31).collect()))
-        .collect();
+    let texts: Vec<Text> = (0..300u32).map(|i| Some((i % 7..i % 7 + i % 31).collect())).collect();
     let groups: Vec<i64> = (0..300).map(|i| i % 11).collect();
     let one = format!("{:?}", scores(&texts, &groups, 3, 1));
     assert_eq!(one, format!("{:?}", scores(&texts, &groups, 3, 2)));

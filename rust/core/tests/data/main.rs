@@ -56,17 +56,16 @@ pub fn texts(rows: usize) -> impl Strategy<Value = Vec<Text>> {
         0u8..12,
     );
     (base, prop::collection::vec(copy, 0..rows)).prop_map(|(base, copies)| {
-        let changed =
-            |(which, place, token, how): (prop::sample::Index, prop::sample::Index, u32, u8)| {
-                let mut text = which.get(&base).clone();
-                match how {
-                    0 => return None,
-                    1..=4 if !text.is_empty() => *place.get_mut(&mut text) = token,
-                    5 => text.push(token),
-                    _ => {}
-                }
-                Some(text)
-            };
+        let changed = |(which, place, token, how): (prop::sample::Index, prop::sample::Index, u32, u8)| {
+            let mut text = which.get(&base).clone();
+            match how {
+                0 => return None,
+                1..=4 if !text.is_empty() => *place.get_mut(&mut text) = token,
+                5 => text.push(token),
+                _ => {}
+            }
+            Some(text)
+        };
         copies.into_iter().map(changed).collect()
     })
 }

@@ -79,12 +79,7 @@ fn check(rows: &[Row], options: PairOptions<'_>, preference: &[f64]) {
         threshold: options.threshold,
         star: options.link == Link::Star,
     };
-    let expected = dedup(
-        rows,
-        &rules,
-        preference,
-        matches!(options.keep, Keep::Score(_)),
-    );
+    let expected = dedup(rows, &rules, preference, matches!(options.keep, Keep::Score(_)));
     assert_eq!(result.rows.reason, expected.reason);
     assert_eq!(result.rows.keep, expected.keep);
     assert_eq!(result.rows.cluster, expected.cluster);
@@ -129,10 +124,7 @@ proptest! {
 fn a_contradiction_is_dropped_or_resolved_by_score() {
     let rows = plain(&[(1, 2), (2, 1), (1, 2)]);
     let result = run(&rows, OPTIONS).rows;
-    assert_eq!(
-        (result.reason, result.keep),
-        (vec![4, 4, 4], vec![false; 3])
-    );
+    assert_eq!((result.reason, result.keep), (vec![4, 4, 4], vec![false; 3]));
     let result = run(
         &rows,
         PairOptions {
@@ -141,10 +133,7 @@ fn a_contradiction_is_dropped_or_resolved_by_score() {
         },
     )
     .rows;
-    assert_eq!(
-        (result.reason, result.keep),
-        (vec![4, 4, 4], vec![true, false, false])
-    );
+    assert_eq!((result.reason, result.keep), (vec![4, 4, 4], vec![true, false, false]));
     let tied = run(
         &rows,
         PairOptions {

@@ -44,22 +44,14 @@ proptest! {
 #[test]
 fn ids_that_are_no_u32_are_refused_by_row() {
     let message = refused(Ids::I64(&[1, 2, -3]), Offsets::I64(&[0, 2, 3]), None);
-    assert_eq!(
-        message,
-        "row 1 holds token id -3; ids have to lie in 0..=4294967295"
-    );
+    assert_eq!(message, "row 1 holds token id -3; ids have to lie in 0..=4294967295");
     assert!(refused(Ids::I64(&[1 << 32]), Offsets::I32(&[0, 1]), None).contains("4294967296"));
     assert!(refused(Ids::I32(&[-1]), Offsets::I32(&[0, 1]), Some(vec![false])).contains("row 0"));
 }
 
 #[test]
 fn what_lies_beneath_a_null_row_does_not_matter() {
-    let batch = Ragged::new(
-        Ids::I32(&[-1, 7]),
-        Offsets::I32(&[0, 1, 2]),
-        Some(vec![true, false]),
-    )
-    .unwrap();
+    let batch = Ragged::new(Ids::I32(&[-1, 7]), Offsets::I32(&[0, 1, 2]), Some(vec![true, false])).unwrap();
     assert_eq!(read(&batch), [None, Some(vec![7])]);
 }
 
@@ -69,10 +61,5 @@ fn offsets_are_checked() {
         refused(Ids::U32(&[1, 2, 3]), Offsets::I64(offsets), None);
     }
     assert!(refused(Ids::U32(&[]), Offsets::I64(&[0, 0]), Some(vec![])).contains("null mask"));
-    assert_eq!(
-        Ragged::new(Ids::U32(&[]), Offsets::I64(&[0]), None)
-            .unwrap()
-            .rows(),
-        0
-    );
+    assert_eq!(Ragged::new(Ids::U32(&[]), Offsets::I64(&[0]), None).unwrap().rows(), 0);
 }

@@ -41,10 +41,7 @@ fn check_edges(texts: &[Text], result: &TextResult, ngram: usize, threshold: f64
         );
         assert!(edge.i < edge.j);
         assert_eq!(twin::near(a, b, ngram, threshold), Some(edge.jaccard));
-        assert_eq!(
-            result.cluster[edge.i as usize],
-            result.cluster[edge.j as usize]
-        );
+        assert_eq!(result.cluster[edge.i as usize], result.cluster[edge.j as usize]);
     }
     assert!(result.edges.is_sorted_by_key(|edge| (edge.i, edge.j)));
 }
@@ -117,10 +114,7 @@ fn lsh_finds_what_exact_finds_on_planted_copies() {
         );
         let lsh = run(&texts, OPTIONS, 1);
         assert_eq!(lsh.cluster, exact.cluster, "{changes} changes");
-        assert_eq!(
-            exact.keep.iter().filter(|keep| !**keep).count() > 0,
-            changes < 20
-        );
+        assert_eq!(exact.keep.iter().filter(|keep| !**keep).count() > 0, changes < 20);
     }
 }
 
@@ -131,10 +125,7 @@ fn threads_change_nothing() {
         let one = run(&texts, TextOptions { mode, ..OPTIONS }, 1);
         for threads in [2, 8] {
             let more = run(&texts, TextOptions { mode, ..OPTIONS }, threads);
-            assert_eq!(
-                (one.cluster.clone(), one.edges.clone()),
-                (more.cluster, more.edges)
-            );
+            assert_eq!((one.cluster.clone(), one.edges.clone()), (more.cluster, more.edges));
         }
     }
 }
@@ -180,22 +171,8 @@ fn many_copies_and_a_crowded_bucket_stay_cheap() {
     let mut texts: Vec<Text> = vec![Some((0..50).collect()); 2000];
     texts.extend((0..2000).map(|i| Some((100..300).chain([1000 + i]).collect())));
     let result = run(&texts, OPTIONS, 2);
-    assert_eq!(
-        result
-            .cluster
-            .iter()
-            .filter(|&&cluster| cluster == 0)
-            .count(),
-        2000
-    );
-    assert_eq!(
-        result
-            .cluster
-            .iter()
-            .filter(|&&cluster| cluster == 2000)
-            .count(),
-        2000
-    );
+    assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 0).count(), 2000);
+    assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 2000).count(), 2000);
 }
 
 #[test]
@@ -204,10 +181,7 @@ fn bad_options_and_stopping() {
     let ragged = batch.ragged();
     let call = |options| dedup_texts(&ragged as &dyn Texts, options, &Stop::default());
     let bad = [
-        TextOptions {
-            ngram: 0,
-            ..OPTIONS
-        },
+        TextOptions { ngram: 0, ..OPTIONS },
         TextOptions {
             threshold: 0.0,
             ..OPTIONS
@@ -234,19 +208,10 @@ fn bad_options_and_stopping() {
         },
     ];
     for options in bad {
-        assert!(
-            matches!(call(options), Err(Error::Invalid(_))),
-            "{options:?}"
-        );
+        assert!(matches!(call(options), Err(Error::Invalid(_))), "{options:?}");
     }
     let stop = Stop::default();
     stop.request();
-    assert!(matches!(
-        dedup_texts(&ragged, OPTIONS, &stop),
-        Err(Error::Stopped)
-    ));
-    assert!(matches!(
-        on_threads(Some(0), || Ok(())),
-        Err(Error::Invalid(_))
-    ));
+    assert!(matches!(dedup_texts(&ragged, OPTIONS, &stop), Err(Error::Stopped)));
+    assert!(matches!(on_threads(Some(0), || Ok(())), Err(Error::Invalid(_))));
 }

@@ -14,10 +14,7 @@ pub fn shingles(tokens: &[u32], n: usize) -> BTreeSet<Vec<u32>> {
     if tokens.is_empty() {
         return BTreeSet::new();
     }
-    tokens
-        .windows(n.min(tokens.len()))
-        .map(<[u32]>::to_vec)
-        .collect()
+    tokens.windows(n.min(tokens.len())).map(<[u32]>::to_vec).collect()
 }
 
 pub fn jaccard(a: &[u32], b: &[u32], n: usize) -> f64 {
@@ -65,27 +62,18 @@ pub fn preferred(preference: &[f64], a: usize, b: usize) -> bool {
 /// Rows in stars: the most preferred free row takes all free rows linked to it. Smallest row of each star.
 pub fn stars(rows: usize, preference: &[f64], linked: impl Fn(usize, usize) -> bool) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows).collect();
-    order.sort_by(|&a, &b| {
-        preference[b]
-            .partial_cmp(&preference[a])
-            .unwrap()
-            .then(a.cmp(&b))
-    });
+    order.sort_by(|&a, &b| preference[b].partial_cmp(&preference[a]).unwrap().then(a.cmp(&b)));
     let mut centre = vec![None; rows];
     for &row in &order {
         if centre[row].is_none() {
-            for other in 0..rows {
-                if centre[other].is_none() && (other == row || linked(row, other)) {
-                    centre[other] = Some(row);
+            for (other, centre) in centre.iter_mut().enumerate() {
+                if centre.is_none() && (other == row || linked(row, other)) {
+                    *centre = Some(row);
                 }
             }
         }
     }
     (0..rows)
-        .map(|row| {
-            (0..rows)
-                .find(|&other| centre[other] == centre[row])
-                .unwrap()
-        })
+        .map(|row| (0..rows).find(|&other| centre[other] == centre[row]).unwrap())
         .collect()
 }

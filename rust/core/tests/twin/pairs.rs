@@ -19,17 +19,12 @@ pub struct Rules {
 }
 
 pub fn dedup(rows: &[Row], rules: &Rules, preference: &[f64], scored: bool) -> Expected {
-    let degenerate: Vec<u8> = rows
-        .iter()
-        .map(|row| degenerate(row, rules.max_length))
-        .collect();
+    let degenerate: Vec<u8> = rows.iter().map(|row| degenerate(row, rules.max_length)).collect();
     let live: Vec<bool> = (0..rows.len())
         .map(|i| degenerate[i] == 0 && parts(&rows[i]).is_some())
         .collect();
     let strength = |i: usize| if scored { preference[i] } else { 0.0 };
-    let reversed = |i: usize, j: usize| {
-        live[i] && live[j] && orientation(&rows[i], &rows[j], rules) == Some(false)
-    };
+    let reversed = |i: usize, j: usize| live[i] && live[j] && orientation(&rows[i], &rows[j], rules) == Some(false);
 
     let mut reason = degenerate.clone();
     let mut lost: Vec<bool> = degenerate.iter().map(|&bits| bits != 0).collect();
@@ -46,9 +41,7 @@ pub fn dedup(rows: &[Row], rules: &Rules, preference: &[f64], scored: bool) -> E
         }
     }
     let left = |i: usize| live[i] && !lost[i];
-    let linked = |i: usize, j: usize| {
-        left(i) && left(j) && orientation(&rows[i], &rows[j], rules) == Some(true)
-    };
+    let linked = |i: usize, j: usize| left(i) && left(j) && orientation(&rows[i], &rows[j], rules) == Some(true);
     let same = |i: usize, j: usize| left(i) && left(j) && parts(&rows[i]) == parts(&rows[j]);
     let mut expected = settle(rows.len(), preference, rules.star, linked, same);
     for i in 0..rows.len() {
@@ -59,11 +52,7 @@ pub fn dedup(rows: &[Row], rules: &Rules, preference: &[f64], scored: bool) -> E
 }
 
 fn parts(row: &Row) -> Option<(&[u32], &[u32], &[u32])> {
-    Some((
-        row.prompt.as_deref()?,
-        row.chosen.as_deref()?,
-        row.rejected.as_deref()?,
-    ))
+    Some((row.prompt.as_deref()?, row.chosen.as_deref()?, row.rejected.as_deref()?))
 }
 
 fn degenerate(row: &Row, max_length: Option<usize>) -> u8 {
@@ -131,10 +120,7 @@ fn cycles(rows: &[Row], live: &[bool], strength: &impl Fn(usize) -> f64) -> Vec<
             return fate;
         }
         for members in components {
-            let weakest = members
-                .iter()
-                .map(|&i| strength(i))
-                .fold(f64::INFINITY, f64::min);
+            let weakest = members.iter().map(|&i| strength(i)).fold(f64::INFINITY, f64::min);
             for &i in members.iter().filter(|&&i| strength(i) == weakest) {
                 fate[i] = fate[i].map(|_| true);
                 alive.retain(|&row| row != i);
@@ -145,8 +131,7 @@ fn cycles(rows: &[Row], live: &[bool], strength: &impl Fn(usize) -> f64) -> Vec<
 
 /// Rows grouped by strongly connected component; rows on no cycle are left out.
 fn strong(rows: &[Row], alive: &[usize]) -> Vec<Vec<usize>> {
-    let follows =
-        |i: usize, j: usize| rows[i].prompt == rows[j].prompt && rows[i].rejected == rows[j].chosen;
+    let follows = |i: usize, j: usize| rows[i].prompt == rows[j].prompt && rows[i].rejected == rows[j].chosen;
     let reach = |from: usize| {
         let mut seen: Vec<usize> = vec![];
         let mut open = vec![from];

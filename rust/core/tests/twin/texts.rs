@@ -8,20 +8,12 @@ pub struct Expected {
     pub reason: Vec<u8>,
 }
 
-pub fn dedup(
-    texts: &[Text],
-    groups: &[i64],
-    n: usize,
-    threshold: f64,
-    star: bool,
-    preference: &[f64],
-) -> Expected {
+pub fn dedup(texts: &[Text], groups: &[i64], n: usize, threshold: f64, star: bool, preference: &[f64]) -> Expected {
     let linked = |i: usize, j: usize| match (&texts[i], &texts[j]) {
         (Some(a), Some(b)) => groups[i] == groups[j] && near(a, b, n, threshold).is_some(),
         _ => false,
     };
-    let same =
-        |i: usize, j: usize| texts[i].is_some() && texts[i] == texts[j] && groups[i] == groups[j];
+    let same = |i: usize, j: usize| texts[i].is_some() && texts[i] == texts[j] && groups[i] == groups[j];
     settle(texts.len(), preference, star, linked, same)
 }
 
@@ -45,13 +37,11 @@ pub fn settle(
         .map(|row| !beaten(row, &|other| cluster[other] == cluster[row]))
         .collect();
     let reason = (0..rows)
-        .map(
-            |row| match (keep[row], beaten(row, &|other| same(other, row))) {
-                (true, _) => 0,
-                (false, true) => 1,
-                (false, false) => 2,
-            },
-        )
+        .map(|row| match (keep[row], beaten(row, &|other| same(other, row))) {
+            (true, _) => 0,
+            (false, true) => 1,
+            (false, false) => 2,
+        })
         .collect();
     Expected {
         keep,
