@@ -1,6 +1,6 @@
 //! The one conversion from the core's errors to Python's: every kind has its class in `tso.errors`.
 
-use pyo3::exceptions::{PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyKeyboardInterrupt, PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use tso_core::Error;
 
@@ -14,6 +14,9 @@ pub fn to_py(err: Error) -> PyErr {
         Error::Conflict(_) => "StoreConflict",
         Error::DiskFull { .. } => "StoreFull",
         Error::Sqlite(_) => "StoreError",
+        Error::Internal(_) => "InternalError",
+        // A call that a signal stopped raises what the signal's handler raised; this is for the rest.
+        Error::Stopped => return PyKeyboardInterrupt::new_err(()),
         // The operating system's errors keep the class that Python gives their kind.
         Error::Io(io) => {
             return match io.raw_os_error() {
