@@ -39,8 +39,15 @@ def write_pairs(store: RunStore, iteration: int) -> Path:
     ]
     message = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
     schema = pa.schema(
-        [("pair_id", pa.string()), ("prompt", message), ("chosen", message), ("rejected", message)]
-        + [("source", pa.string()), ("confidence", pa.float64()), ("weight", pa.float64())]
+        [
+            ("pair_id", pa.string()),
+            ("prompt", message),
+            ("chosen", message),
+            ("rejected", message),
+            ("source", pa.string()),
+            ("confidence", pa.float64()),
+            ("weight", pa.float64()),
+        ]
     )
     path = store.folder / f"iteration-{iteration}" / "pairs.parquet"
     path.parent.mkdir(exist_ok=True)
@@ -58,7 +65,8 @@ def write_metrics(store: RunStore) -> Path:
     ):
         lines[iteration, step][name] = value
     text = "".join(
-        json.dumps({"iteration": iteration, "step": step, **values}) + "\n" for (iteration, step), values in lines.items()
+        json.dumps({"iteration": iteration, "step": step, **values}) + "\n"
+        for (iteration, step), values in lines.items()
     )
     path = store.folder / "metrics.jsonl"
     part = path.with_suffix(".part")

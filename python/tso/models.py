@@ -97,7 +97,15 @@ def convert_gguf(folder: str, gguf_file: str, target: Path, dtype: torch.dtype) 
         model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf_file, dtype=dtype)
     except Exception as err:
         raise _cannot_load("GGUF model", str(Path(folder) / gguf_file), err) from err
-    save(model, tokenizer, target)
+    # The loaded model is marked as quantised, which saving refuses, though its weights are plain by now.
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    plain.load_state_dict(model.state_dict())
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    save(plain, tokenizer, target)
 
 
 def save(model: Any, tokenizer: Any, target: Path, *, card: str | None = None) -> str:

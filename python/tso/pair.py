@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from tso.config import PairSection
 from tso.dedup import dedup_pairs, dedup_texts
-from tso.diversity import diversity, pick_pairs, repetition
+from tso.diversity import COUNTS, diversity, pick_pairs, repetition
 from tso.matrix import win_probability
 from tso.records import Cell, Label, Pair, Response
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows
@@ -206,9 +208,9 @@ def _metrics(
         [_tokens(r) for r in clean], _group_numbers([r.prompt_id for r in clean]), threads=options.threads
     )
     means = {
-        f"data/diversity/{name}": sum(map(float, values)) / max(len(values), 1)
+        f"data/diversity/{name}": float(np.nanmean(values))
         for name, values in scores.items()
-        if name != "group"
+        if name not in COUNTS and not np.isnan(values).all()
     }
     return {"data/responses": len(answers), "data/clean": len(clean), "data/pairs": len(pairs), **means}
 

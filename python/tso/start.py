@@ -49,7 +49,9 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     prompts = _short_enough(found.prompts, config, where, face)
     scale = config.model.scale
     if scale is None:
-        scale = scale_of(load_model(where, dtype=torch.float32, device=torch.device("cpu"), revision=config.model.revision))
+        scale = scale_of(
+            load_model(where, dtype=torch.float32, device=torch.device("cpu"), revision=config.model.revision)
+        )
     columns = ["iteration", "role", "path", "sha256"]
     rows = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {

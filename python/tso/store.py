@@ -295,7 +295,20 @@ def metric_rows(iteration: int, step: int, metrics: Mapping[str, float]) -> Rows
 
 
 def cell_rows(iteration: int, cells: Sequence[Cell], first: int = 0) -> Rows:
-    columns = "iteration cell position model path revision stage scale decoding prior strength draws".split()
+    columns = [
+        "iteration",
+        "cell",
+        "position",
+        "model",
+        "path",
+        "revision",
+        "stage",
+        "scale",
+        "decoding",
+        "prior",
+        "strength",
+        "draws",
+    ]
     rows = [
         (
             iteration,

@@ -30,7 +30,10 @@ def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
         return 2
     except OSError as err:
         if err.errno == 28:  # ENOSPC
-            print(f"error: {StoreFull(f'no space left on the device ({err}); free some space and run again to resume')}", file=sys.stderr)
+            print(
+                f"error: {StoreFull(f'no space left on the device ({err}); free some space and run again to resume')}",
+                file=sys.stderr,
+            )
             return 2
         if err.filename is not None:
             print(f"error: {err.strerror}: {err.filename}", file=sys.stderr)
@@ -44,7 +47,10 @@ def _fault(err: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     text = next(iter(str(err).splitlines()), "")
-    print(f"fault: {type(err).__name__}: {text} (run again with --debug for the details, and please report it)", file=sys.stderr)
+    print(
+        f"fault: {type(err).__name__}: {text} (run again with --debug for the details, and please report it)",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -89,6 +95,7 @@ def _calm(quiet: bool) -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|accelerate)\..*")
     from transformers.utils import logging
 

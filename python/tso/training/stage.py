@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
+from transformers import PrinterCallback, TrainerCallback
 
 from tso.config import Config
 from tso.errors import DataError
@@ -127,7 +127,7 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
         )
         steps = _steps(len(examples), config)
         with face.bar(f"iteration {iteration}: training", steps, "steps") as advance:
-            trainer.remove_callback_by_name("PrinterCallback")
+            trainer.remove_callback(PrinterCallback)
             trainer.add_callback(_Bar(advance))
             trainer.train()
     target = store.folder / f"iteration-{iteration}" / "checkpoint"

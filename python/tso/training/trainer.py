@@ -176,7 +176,10 @@ class PairTrainer(Trainer):
 
 def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:
     """Our options under the Trainer's names. Saving is the loop's work, at the end of an iteration."""
+    # The option's name changes in transformers 6, so it is given only where it is wanted.
+    recompute = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
     return TrainingArguments(
+        **recompute,
         output_dir=output_dir,
         seed=seed,
         data_seed=seed,
@@ -189,7 +192,6 @@ def training_arguments(options: TrainingSection, output_dir: str, seed: int, dev
         weight_decay=options.weight_decay,
         max_grad_norm=options.max_grad_norm,
         bf16=options.bf16,
-        gradient_checkpointing=options.gradient_checkpointing,
         report_to=options.report_to,
         save_strategy="no",
         logging_steps=1,
