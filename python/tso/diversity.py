@@ -44,9 +44,8 @@ def diversity(
 
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
-    column = as_tokens(tokens)
-    numbers = np.zeros(len(column), dtype=np.int64) if groups is None else as_ints("groups", groups)
-    found = _core.diversity(column, numbers, ngram, set(scores), threads)
+    numbers = None if groups is None else as_ints("groups", groups)
+    found = _core.diversity(as_tokens(tokens), numbers, ngram, set(scores), threads)
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
 
 
