@@ -60,7 +60,8 @@ def build(
                 ),
                 prior=prior,
                 strength=learned.get(spec.name, prior),
-                draws=draws.get(spec.name, spec.draws),
+                # People do not answer twice: a prompt's first human answer is the one draw.
+                draws=min(1, spec.draws) if stage == "human" else draws.get(spec.name, spec.draws),
             )
         )
     return _share_strengths(cells)

@@ -138,6 +138,17 @@ def pair_id(iteration: int, a: Response, b: Response) -> str:
     return "p" + hashlib.sha256(text.encode()).hexdigest()[:15]
 
 
+def settle(store: RunStore, options: PairSection, iteration: int, purpose: str = "train") -> None:
+    """Look for contradictions once more when corrections have given the pairs their final direction."""
+    stage = f"settle/{purpose}"
+    if store.done(iteration, stage):
+        return
+    fresh = store.pairs(iteration, purpose)
+    texts = store.responses_by_id(s for p in fresh for s in (p.label.chosen, p.label.rejected) if s is not None)
+    refused = contradictions(store, fresh, texts, options, purpose)
+    store.commit(iteration, stage, drop_rows(iteration, stage, "pair", refused), info={"dropped_pairs": len(refused)})
+
+
 def _filter(
     store: RunStore, pairs: list[Pair], responses: dict[int, Response], options: PairSection, purpose: str
 ) -> list[tuple[str, str, str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,12 @@ class RunStore:
     def plan(
         self, iteration: int, purpose: str, seed: int, prompts: Sequence[str], cells: Sequence[Cell], batch_size: int
     ) -> list[Draw]:
-        wanted = [(cell.name, cell.draws) for cell in cells if cell.draws]
+        answered = [p.id for p in self.prompts() if p.human]
+        wanted = [
+            (c.name, c.draws, sorted(set(prompts) & set(answered), key=prompts.index) if c.stage == "human" else None)
+            for c in cells
+            if c.draws
+        ]
         rows = self._ledger.plan_draws(iteration, purpose, seed, list(prompts), wanted, batch_size)
         return [Draw(*row) for row in rows]
 
@@ -286,6 +292,28 @@ def score_rows(judge: str, scores: Mapping[int, Score]) -> Rows:
 def metric_rows(iteration: int, step: int, metrics: Mapping[str, float]) -> Rows:
     columns = ["iteration", "step", "name", "value"]
     return {"metrics": (columns, [(iteration, step, k, float(v)) for k, v in sorted(metrics.items())])}
+
+
+def cell_rows(iteration: int, cells: Sequence[Cell], first: int = 0) -> Rows:
+    columns = "iteration cell position model path revision stage scale decoding prior strength draws".split()
+    rows = [
+        (
+            iteration,
+            c.name,
+            first + i,
+            c.model,
+            c.path,
+            c.revision,
+            c.stage,
+            c.scale,
+            dumps(asdict(c.decoding)),
+            c.prior,
+            c.strength,
+            c.draws,
+        )
+        for i, c in enumerate(cells)
+    ]
+    return {"cells": (columns, rows)}
 
 
 def merge(*parts: Rows) -> Rows:

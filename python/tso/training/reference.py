@@ -13,7 +13,7 @@ from tso.store import RunStore
 ROW = ["iteration", "role", "path", "sha256"]
 
 
-def update(store: RunStore, options: UpdateSection, iteration: int, dtype: torch.dtype) -> None:
+def update(store: RunStore, options: UpdateSection, iteration: int, dtype: str) -> None:
     """Record the reference that iteration+1 trains against, as one unit."""
     if store.done(iteration, "update"):
         return
@@ -24,7 +24,7 @@ def update(store: RunStore, options: UpdateSection, iteration: int, dtype: torch
     elif options.reference == "none":
         after = before
     else:
-        after = _mix(store.folder, before[0], policy[0], options.alpha, iteration, dtype)
+        after = _mix(store.folder, before[0], policy[0], options.alpha, iteration, getattr(torch, dtype))
     store.commit(iteration, "update", {"checkpoints": (ROW, [(iteration, "reference", *after)])})
 
 

@@ -132,7 +132,7 @@ class PairTrainer(Trainer):
             chosen_clip=options.chosen_clip,
             rejected_clip=options.rejected_clip,
             label_smoothing=options.label_smoothing,
-            weight=inputs["weight"],
+            pair_weight=inputs["weight"],
             sft_weight=options.sft_weight,
             average=options.average_logps,
             normalizer=float(num_items_in_batch) if num_items_in_batch is not None else None,

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
 use tso_core::Error;
-use tso_core::ledger::plan::PlanKey;
+use tso_core::ledger::plan::{CellPlan, PlanKey};
 use tso_core::ledger::{Journal, RowSet, Unit, Value};
 
 use crate::error::{raise, to_py};
@@ -159,7 +159,7 @@ impl Ledger {
         purpose: &str,
         run_seed: u64,
         prompts: Vec<String>,
-        cells: Vec<(String, i64)>,
+        cells: Vec<CellPlan>,
         batch_size: usize,
     ) -> PyResult<Vec<PyDraw>> {
         let key = PlanKey {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Transaction, params_from_iter};
 
-use super::plan::{self, Candidate, Draw, PlanKey};
+use super::plan::{self, Candidate, CellPlan, Draw, PlanKey};
 use super::schema::{self, Tables, from_sqlite};
 use crate::{Error, Result};
 
@@ -214,7 +214,7 @@ impl Journal {
         &mut self,
         key: PlanKey<'_>,
         prompts: &[String],
-        cells: &[(String, i64)],
+        cells: &[CellPlan],
         batch_size: usize,
     ) -> Result<Vec<Draw>> {
         if batch_size == 0 || cells.iter().any(|c| c.1 < 0) {

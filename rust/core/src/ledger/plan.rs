@@ -30,20 +30,23 @@ pub struct PlanKey<'a> {
     pub purpose: &'a str,
 }
 
-/// The draws of all `cells` (name, answers a prompt), cell by cell, prompts in the given order.
+/// A cell's name, its answers a prompt, and the prompts it answers where those are not all.
+pub type CellPlan = (String, i64, Option<Vec<String>>);
+
+/// The draws of all `cells`, cell by cell, prompts in the given order.
 #[must_use]
 pub fn plan_draws(
     key: PlanKey<'_>,
     first_id: i64,
     prompts: &[String],
-    cells: &[(String, i64)],
+    cells: &[CellPlan],
     batch_size: usize,
 ) -> Vec<Draw> {
     let mut plan = Vec::new();
     let mut batch = 0;
-    for (cell, draws) in cells {
+    for (cell, draws, own) in cells {
         let start = plan.len();
-        for prompt in prompts {
+        for prompt in own.as_deref().unwrap_or(prompts) {
             for draw in 0..*draws {
                 plan.push(Draw {
                     id: first_id + plan.len() as i64,
@@ -148,7 +151,7 @@ mod tests {
             n in 0usize..9, cells in prop::collection::vec(0i64..4, 0..4), batch_size in 1usize..6,
         ) {
             let prompts: Vec<String> = (0..n).map(|i| format!("p{i}")).collect();
-            let named: Vec<(String, i64)> = cells.iter().enumerate().map(|(i, d)| (format!("c{i}"), *d)).collect();
+            let named: Vec<CellPlan> = cells.iter().enumerate().map(|(i, d)| (format!("c{i}"), *d, None)).collect();
             let key = PlanKey { run_seed: 1, iteration: 2, purpose: "train" };
             let plan = plan_draws(key, 10, &prompts, &named, batch_size);
             prop_assert_eq!(plan.len() as i64, cells.iter().sum::<i64>() * n as i64);
