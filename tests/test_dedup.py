@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from tso import _core
 from tso.dedup import REASONS, Deduped, dedup_pairs, dedup_texts
 from tso.errors import DataError, InternalError
-from twin import DATA, jaccard, shingles, words
+
+from tests.twin import DATA, jaccard, shingles, words
 
 ROWS = [[1, 2, 3, 4, 5, 6], [], None, [1, 2, 3, 4, 5, 6], [7], None, [], [9, 9, 9]]
 texts = st.lists(st.none() | st.lists(st.integers(0, 3), max_size=8), max_size=14)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 from tso.diversity import diversity, pair_similarity, pick_pairs, repetition, select_diverse
 from tso.errors import DataError
-from twin import DATA, jaccard, words
+
+from tests.twin import DATA, jaccard, words
 
 texts = st.lists(st.lists(st.integers(0, 4), max_size=12), min_size=2, max_size=7)
 
