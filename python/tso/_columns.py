@@ -32,7 +32,9 @@ def as_tokens(tokens: Any) -> Any:
     try:
         if isinstance(tokens, tuple) and len(tokens) == 2 and all(isinstance(part, np.ndarray) for part in tokens):
             return _from_offsets(*tokens)
-        return pa.array(_rows(tokens), type=pa.large_list(pa.int64()))
+        # No type is asked for: pyarrow would silently cut 1.5 to 1. What it finds is checked in Rust.
+        column = pa.array(_rows(tokens))
+        return column.cast(pa.list_(pa.int64())) if pa.types.is_null(column.type) else column
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise DataError(f"tokens have to be one list of token ids (or None) per row: {error}") from error
 

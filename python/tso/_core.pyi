@@ -35,7 +35,7 @@ def dedup_pairs(
     threads: int | None,
 ) -> tuple[_Rows, _Edges]: ...
 def diversity(
-    tokens: object, groups: NDArray[np.int64], ngram: int, scores: set[str], threads: int | None
+    tokens: object, groups: NDArray[np.int64] | None, ngram: int, scores: set[str], threads: int | None
 ) -> dict[str, bytearray]: ...
 def pair_similarity(
     tokens: object, a: NDArray[np.int64], b: NDArray[np.int64], ngram: int, threads: int | None

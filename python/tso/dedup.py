@@ -87,8 +87,8 @@ def dedup_texts(
     """Find exact and near-duplicate texts.
 
     tokens: one list of token ids (0 to 2**32 - 1) or null per row: an Arrow column of List or LargeList of int32, int64
-        or uint32 (any object with `__arrow_c_stream__` or `__arrow_c_array__`), a tuple of NumPy (values, offsets), or a
-        Python list of lists.
+        or uint32 (any object with `__arrow_c_stream__` or `__arrow_c_array__`), a tuple of NumPy (values, offsets), or
+        a Python list of lists.
     link: what makes a cluster: "component" joins all rows connected by a chain of links; "star" only rows directly
         linked to the row that is kept.
     keep: which row of a cluster stays: the "first", the "longest", or the one with the highest of the given scores

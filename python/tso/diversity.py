@@ -44,9 +44,8 @@ def diversity(
 
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
-    column = as_tokens(tokens)
-    numbers = np.zeros(len(column), dtype=np.int64) if groups is None else as_ints("groups", groups)
-    found = _core.diversity(column, numbers, ngram, set(scores), threads)
+    numbers = None if groups is None else as_ints("groups", groups)
+    found = _core.diversity(as_tokens(tokens), numbers, ngram, set(scores), threads)
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
 
 
@@ -101,8 +100,8 @@ def pick_pairs(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Pick up to `max_pairs` candidate pairs of each prompt: (numbers of the candidates, similarity of their sides).
 
-    Candidate i is a pair of the rows a[i] and b[i] of `tokens`, made for prompt[i], worth quality[i] (finite, >= 0). Per
-    prompt, the candidate with the largest quality * (1 - J(a, b)) * (1 - R) is picked until none is worth anything.
+    Candidate i is a pair of the rows a[i] and b[i] of `tokens`, made for prompt[i], worth quality[i] (finite, >= 0).
+    Per prompt, the candidate with the largest quality * (1 - J(a, b)) * (1 - R) is picked until none is worth anything.
     R is the similarity to the most similar pair picked before; two pairs are as similar as their sides on average,
     matched the better way round, so that a pair sharing one side with a picked one is at best worth half. No response
     is used more than `max_uses` times. Prompts come in order of first appearance, pairs in the order they were picked.

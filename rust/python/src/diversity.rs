@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyDict};
 use tso_core::Error;
 use tso_core::diversity::{self as core, Candidates, GroupScores, ORDERS, PickOptions, Scores};
+use tso_core::ragged::Texts;
 
 use crate::arrays::{Tokens, double_bytes, doubles, integer_bytes, integers};
 use crate::call::{call, size};
@@ -18,7 +19,7 @@ const KNOWN: [&str; 4] = ["distinct", "entropy", "self_bleu", "jaccard"];
 pub fn diversity<'py>(
     py: Python<'py>,
     tokens: &Bound<'py, PyAny>,
-    groups: PyBuffer<i64>,
+    groups: Option<PyBuffer<i64>>,
     ngram: i64,
     scores: HashSet<String>,
     threads: Option<i64>,
@@ -36,10 +37,12 @@ pub fn diversity<'py>(
         jaccard: scores.contains("jaccard"),
     };
     let tokens = Tokens::import(tokens)?;
-    let groups = integers(py, &groups)?;
+    let groups = groups.map(|groups| integers(py, &groups)).transpose()?;
     let ngram = size("ngram", ngram)?;
     let found = call(py, threads, |stop| {
-        core::diversity(&tokens.ragged()?, &groups, ngram, wanted, stop)
+        let texts = tokens.ragged()?;
+        let groups = groups.unwrap_or_else(|| vec![0; texts.rows()]);
+        core::diversity(&texts, &groups, ngram, wanted, stop)
     })?;
     columns(py, &found, wanted)
 }

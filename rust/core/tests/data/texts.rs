@@ -173,6 +173,7 @@ fn many_copies_and_a_crowded_bucket_stay_cheap() {
     let result = run(&texts, OPTIONS, 2);
     assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 0).count(), 2000);
     assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 2000).count(), 2000);
+    assert!(result.uncompared > 0, "the bucket was not crowded");
 }
 
 #[test]
