@@ -1,105 +1,89 @@
-"""report.html: gathers the numbers of a run from its store and renders the template beside this file."""
+"""report.html: the gathered numbers, rendered by the template beside this file into one page that loads nothing.
+
+Every text goes through the template's escaping; only SVG that svg.py drew itself is passed as markup.
+"""
 
 from __future__ import annotations
 
-import json
-from collections import defaultdict
+import contextlib
+import math
+import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tso.report.story import pair_story
-from tso.report.svg import chart
+from tso.report.gather import Chart, Report, Strength, gather
+from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
+from tso.report.svg import interval, line_chart
 from tso.store import RunStore
 
-CHARTS = {
-    "Loss": ("loss",),
-    "Rewards": ("rewards/chosen", "rewards/rejected", "rewards/margins"),
-    "Log-probs of the sides": ("logps/chosen", "logps/rejected"),
-    "Share beyond the clip bounds": ("clip/chosen", "clip/rejected", "clip/saturated"),
-}
-SAMPLES = 12  # pairs shown with their whole history
+FILE = "report.html"
 
 
 def write(folder: Path) -> Path:
     """Write folder/report.html, complete or not at all, and return its path."""
+    folder = Path(folder)
     with RunStore.open_read_only(folder) as store:
-        values = gather(store)
-    template = files("tso.report").joinpath("template.html.j2").read_text(encoding="utf-8")
-    html = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template).render(**values)
-    path = folder / "report.html"
-    part = path.with_suffix(".part")
-    part.write_text(html, encoding="utf-8")
-    part.replace(path)
+        html = render(gather(store))
+    path = folder / FILE
+    # Beside the target, so that the rename stays within one file system; named by process, so that two do not meet.
+    part = folder / f".{FILE}.{os.getpid()}.part"
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as out:
+            out.write(html)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
     return path
 
 
-def gather(store: RunStore) -> dict[str, Any]:
-    """Everything the template shows, as plain values."""
-    return {
-        "settings": store.meta(),
-        "result": _result(store),
-        "charts": _charts(store),
-        "funnel": _funnel(store),
-        "strengths": store.query(
-            "SELECT iteration, cell, prior, strength, stderr, comparisons FROM strengths ORDER BY iteration, strength DESC"
-        ),
-        "feedback": store.query("SELECT iteration, name, value FROM metrics WHERE step = 0 ORDER BY iteration, name"),
-        "pairs": [(p.id, pair_story(store, p.id)) for p in store.pairs(dropped=True)[:SAMPLES]],
+def render(report: Report) -> str:
+    """The page as text."""
+    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    env.filters |= {"number": number, "visible": visible}
+    env.globals |= {
+        "draw": _draw,
+        "bounds": _bounds,
+        "interval": lambda s, low, high: Markup(interval(s.strength, s.stderr, s.prior, low, high)),
+        "label_line": label_line,
+        "correction_line": correction_line,
+        "drop_line": drop_line,
+        "logps_line": logps_line,
+        "outcome_line": outcome_line,
     }
+    source = files("tso.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+    return env.from_string(source).render(report=report)
 
 
-def _result(store: RunStore) -> dict[str, Any] | None:
-    rows = store.query("SELECT info FROM units WHERE stage = 'evaluate/table' ORDER BY iteration DESC LIMIT 1")
-    return json.loads(rows[0][0]) if rows else None
+def number(value: Any, signed: bool = False) -> str:
+    """A number as a table shows it: whole ones in full, others to four significant digits; other things as text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    sign = "+" if signed else ""
+    if math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15:
+        text = f"{int(value):{sign},d}"
+    else:
+        text = f"{value:{sign}.4g}"
+    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
 
 
-def _charts(store: RunStore) -> list[tuple[str, Markup]]:
-    series: dict[str, list[tuple[float, float]]] = defaultdict(list)
-    # Steps begin anew in every iteration; one line across all of them is what a reader wants to see.
-    offsets: dict[int, int] = {}
-    total = 0
-    for iteration, steps in store.query(
-        "SELECT iteration, max(step) FROM metrics WHERE step > 0 GROUP BY iteration ORDER BY iteration"
-    ):
-        offsets[iteration], total = total, total + steps
-    for iteration, step, name, value in store.query(
-        "SELECT iteration, step, name, value FROM metrics WHERE step > 0 ORDER BY iteration, step"
-    ):
-        series[name].append((offsets[iteration] + step, value))
-    drawn = [(title, chart(title, {n: series[n] for n in names if n in series})) for title, names in CHARTS.items()]
-    return [(title, Markup(svg)) for title, svg in drawn if svg]
+def _draw(chart: Chart) -> Markup:
+    return Markup(line_chart(chart.title, chart.series, chart.starts))
 
 
-def _funnel(store: RunStore) -> list[dict[str, Any]]:
-    """Per iteration: label, count, and share of the iteration's answers or pairs."""
-    out = []
-    for (iteration,) in store.query("SELECT DISTINCT iteration FROM batches ORDER BY iteration"):
-        rows = [("answers sampled", len(store.responses(iteration, "train")))]
-        rows += _drops(store, iteration, "response", "answers dropped")
-        rows.append(("pairs made", len(store.pairs(iteration, dropped=True))))
-        rows += [
-            (f"corrections: {verdict}", n)
-            for verdict, n in store.query(
-                "SELECT verdict, count(*) FROM corrections WHERE iteration = ? GROUP BY verdict ORDER BY verdict",
-                (iteration,),
-            )
-        ]
-        rows += _drops(store, iteration, "pair", "pairs dropped")
-        rows.append(("pairs kept", len(store.pairs(iteration))))
-        trained = store.query("SELECT count(*) FROM outcomes WHERE iteration = ?", (iteration,))[0][0]
-        rows.append(("pairs trained", trained))
-        most = max((n for _, n in rows), default=0) or 1
-        out.append({"iteration": iteration, "rows": [(label, n, round(100 * n / most)) for label, n in rows]})
-    return out
-
-
-def _drops(store: RunStore, iteration: int, kind: str, label: str) -> list[tuple[str, int]]:
-    rows = store.query(
-        "SELECT reason, count(*) FROM drops WHERE iteration = ? AND kind = ? GROUP BY reason ORDER BY reason",
-        (iteration, kind),
-    )
-    return [(f"{label}: {reason}", n) for reason, n in rows]
+def _bounds(strengths: tuple[tuple[int, tuple[Strength, ...]], ...]) -> tuple[float, float]:
+    """One scale for the intervals of all iterations, so that they can be compared by eye."""
+    rows = [s for _, group in strengths for s in group]
+    low = min(min(s.prior, s.strength - 2 * s.stderr) for s in rows)
+    high = max(max(s.prior, s.strength + 2 * s.stderr) for s in rows)
+    pad = (high - low) * 0.06 or 0.5
+    return low - pad, high + pad

@@ -1,76 +1,108 @@
-"""The whole history of one pair, as lines of text: where both answers came from, and what was said of them."""
+"""The whole history of one pair as plain lines: where both answers came from, and all that was said of them."""
 
 from __future__ import annotations
 
-import difflib
+import unicodedata
 from collections.abc import Iterator
 
-from tso.errors import DataError
+from tso.report.gather import Answer, Drop, History, Judgement, Labelled, Logps, Outcome, pair_history
 from tso.store import RunStore
 
-SIDE = (
-    "SELECT r.cell, c.revision, c.decoding, d.seed, r.iteration, r.finish_reason, r.tokens, r.text, s.score, s.reason "
-    "FROM responses r LEFT JOIN draws d USING (draw_id) LEFT JOIN cells c ON c.iteration = r.iteration AND c.cell = r.cell "
-    "LEFT JOIN scores s ON s.response_id = r.response_id WHERE r.response_id = ?"
-)
+# Characters that reorder the text around them: a model could make a line read as something else.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def pair_story(store: RunStore, pair_id: str) -> list[str]:
-    """Lines that tell a pair's history. Raises DataError, naming close ids, for a pair that the run does not have."""
-    rows = store.query(
-        "SELECT iteration, prompt_id, response_a, response_b, similarity FROM pairs WHERE pair_id = ?", (pair_id,)
+    """Lines without line breaks that tell a pair's history. Raises DataError, naming close ids, for an unknown id."""
+    return list(_lines(pair_history(store, pair_id)))
+
+
+def _lines(history: History) -> Iterator[str]:
+    kind = "" if history.purpose == "train" else f", for {history.purpose}"
+    yield f"pair {history.pair_id}, iteration {history.iteration}{kind}, prompt {visible(history.prompt_id)}"
+    yield f"similarity of the sides {history.similarity:.2f}"
+    yield ""
+    yield "prompt"
+    for message in history.messages:
+        yield from _indented(f"{message.role}: {message.content}")
+    for answer in history.answers:
+        yield ""
+        yield from _answer(answer, history)
+    yield ""
+    yield "history"
+    for label in history.labels:
+        yield f"  {label_line(label, history)}"
+    for said in history.corrections:
+        yield f"  {correction_line(said)}"
+        if said.text is not None:
+            yield from _indented(said.text, "    ")
+    for drop in history.drops:
+        yield f"  {drop_line(drop)}"
+    for logps in history.logps:
+        yield f"  {logps_line(logps)}"
+    for outcome in history.outcomes:
+        yield f"  {outcome_line(outcome)}"
+
+
+def _answer(answer: Answer, history: History) -> Iterator[str]:
+    yield f"answer {answer.side}, response {answer.response_id}, {history.standing(answer.response_id)}"
+    yield f"  cell {visible(answer.cell)}" + (f": {visible(answer.model)}" if answer.model else "")
+    if answer.revision:
+        yield f"  model revision {visible(answer.short_revision)}"
+    if answer.decoding:
+        yield f"  decoding {visible(answer.decoding)}"
+    seed = "" if answer.seed is None else f", seed {answer.seed}"
+    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, ended by {answer.finish_reason}"
+    for judge, score, reason in answer.scores:
+        yield f"  score {score:.3f} by {visible(judge)}" + (f": {visible(reason)}" if reason else "")
+    yield "  text"
+    yield from _indented(answer.text, "    ")
+
+
+def label_line(label: Labelled, history: History) -> str:
+    if label.chosen is None or label.rejected is None:
+        said = "no side is better"
+    else:
+        said = f"{history.side(label.chosen)} over {history.side(label.rejected)}"
+    return f"label by {visible(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
+
+
+def correction_line(said: Judgement) -> str:
+    reason = f"; {visible(said.reason)}" if said.reason else ""
+    return (
+        f"correction by {said.source} {visible(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
     )
-    if not rows:
-        known = [row[0] for row in store.query("SELECT pair_id FROM pairs ORDER BY pair_id")]
-        near = difflib.get_close_matches(pair_id, known, n=3, cutoff=0.3) or known[:3]
-        raise DataError(f"no pair {pair_id!r} in this run; pairs look like {', '.join(near) or 'nothing yet'}")
-    iteration, prompt_id, a, b, similarity = rows[0]
-    prompt = next(p for p in store.prompts() if p.id == prompt_id)
-    lines = [f"pair {pair_id} of iteration {iteration}, similarity of the sides {similarity:.2f}"]
-    lines += [f"{m.role}: {m.content}" for m in prompt.messages]
-    for response in (a, b):
-        lines += _side(store, response)
-    return [*lines, *_labels(store, pair_id), *_corrections(store, pair_id), *_end(store, pair_id)]
 
 
-def _side(store: RunStore, response: int) -> Iterator[str]:
-    cell, revision, decoding, seed, iteration, finish, tokens, text, score, reason = store.query(SIDE, (response,))[0]
-    origin = (
-        f"cell {cell}" if seed is None else f"cell {cell}, weights {revision[:12]}, decoding {decoding}, seed {seed}"
+def drop_line(drop: Drop) -> str:
+    detail = f"; {visible(drop.detail)}" if drop.detail else ""
+    return f"dropped by {drop.stage}: {visible(drop.reason)}{detail}"
+
+
+def logps_line(logps: Logps) -> str:
+    return (
+        f"log-probs under the {visible(logps.model)} of iteration {logps.iteration}: "
+        f"chosen {logps.chosen:.2f}, rejected {logps.rejected:.2f} nats"
     )
-    judged = "" if score is None else f", score {score:.2f} ({reason})"
-    yield f"answer {response}: {origin}, iteration {iteration}, {tokens} tokens, ended by {finish}{judged}"
-    yield f"    {text}"
 
 
-def _labels(store: RunStore, pair_id: str) -> Iterator[str]:
-    for source, chosen, rejected, confidence, weight in store.query(
-        "SELECT source, chosen, rejected, confidence, weight FROM labels WHERE pair_id = ? ORDER BY label_id",
-        (pair_id,),
-    ):
-        said = "neither side" if chosen is None else f"{chosen} over {rejected}"
-        yield f"label by {source}: {said}, confidence {confidence:.2f}, weight {weight:g}"
+def outcome_line(outcome: Outcome) -> str:
+    names = [n for n, s in (("chosen", outcome.chosen_saturated), ("rejected", outcome.rejected_saturated)) if s]
+    saturated = f"saturated: {' and '.join(names)}" if names else "neither side saturated"
+    return (
+        f"trained in iteration {outcome.iteration}: "
+        f"reward of chosen {outcome.chosen:+.3f}, of rejected {outcome.rejected:+.3f}, {saturated}"
+    )
 
 
-def _corrections(store: RunStore, pair_id: str) -> Iterator[str]:
-    for source, author, verdict, confidence, reason in store.query(
-        "SELECT source, author, verdict, confidence, reason FROM corrections WHERE pair_id = ? ORDER BY correction_id",
-        (pair_id,),
-    ):
-        yield f"correction by {source} {author}: {verdict}, confidence {confidence:.2f}; {reason}"
+def _indented(text: str, indent: str = "  ") -> Iterator[str]:
+    for line in text.splitlines() or [""]:
+        yield indent + visible(line)
 
 
-def _end(store: RunStore, pair_id: str) -> Iterator[str]:
-    for stage, reason, detail in store.query(
-        "SELECT stage, reason, detail FROM drops WHERE kind = 'pair' AND id = ? ORDER BY iteration", (pair_id,)
-    ):
-        yield f"dropped by {stage}: {reason}{'; ' + detail if detail else ''}"
-    for model, chosen, rejected in store.query(
-        "SELECT model, chosen, rejected FROM logps WHERE pair_id = ? ORDER BY iteration", (pair_id,)
-    ):
-        yield f"log-probs under the {model}: chosen {chosen:.2f}, rejected {rejected:.2f}"
-    for w, r, sw, sr in store.query(
-        "SELECT chosen_reward, rejected_reward, chosen_saturated, rejected_saturated FROM outcomes WHERE pair_id = ?",
-        (pair_id,),
-    ):
-        yield f"trained: rewards {w:+.3f} and {r:+.3f}, saturated: chosen {bool(sw)}, rejected {bool(sr)}"
+def visible(text: str) -> str:
+    """The text with control and reordering characters spelled out: a model's answer must not drive the terminal."""
+    return "".join(
+        f"\\u{ord(c):04x}" if c in _REORDERING or (unicodedata.category(c) == "Cc" and c not in "\n\t") else c
+        for c in text
+    )
