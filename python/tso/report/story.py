@@ -19,7 +19,7 @@ def pair_story(store: RunStore, pair_id: str) -> list[str]:
 
 def _lines(history: History) -> Iterator[str]:
     kind = "" if history.purpose == "train" else f", for {history.purpose}"
-    yield f"pair {history.pair_id}, iteration {history.iteration}{kind}, prompt {visible(history.prompt_id)}"
+    yield f"pair {history.pair_id}, iteration {history.iteration}{kind}, prompt {flat(history.prompt_id)}"
     yield f"similarity of the sides {history.similarity:.2f}"
     yield ""
     yield "prompt"
@@ -46,15 +46,15 @@ def _lines(history: History) -> Iterator[str]:
 
 def _answer(answer: Answer, history: History) -> Iterator[str]:
     yield f"answer {answer.side}, response {answer.response_id}, {history.standing(answer.response_id)}"
-    yield f"  cell {visible(answer.cell)}" + (f": {visible(answer.model)}" if answer.model else "")
+    yield f"  cell {flat(answer.cell)}" + (f": {flat(answer.model)}" if answer.model else "")
     if answer.revision:
-        yield f"  model revision {visible(answer.short_revision)}"
+        yield f"  model revision {flat(answer.short_revision)}"
     if answer.decoding:
-        yield f"  decoding {visible(answer.decoding)}"
+        yield f"  decoding {flat(answer.decoding)}"
     seed = "" if answer.seed is None else f", seed {answer.seed}"
     yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, ended by {answer.finish_reason}"
     for judge, score, reason in answer.scores:
-        yield f"  score {score:.3f} by {visible(judge)}" + (f": {visible(reason)}" if reason else "")
+        yield f"  score {score:.3f} by {flat(judge)}" + (f": {flat(reason)}" if reason else "")
     yield "  text"
     yield from _indented(answer.text, "    ")
 
@@ -64,24 +64,22 @@ def label_line(label: Labelled, history: History) -> str:
         said = "no side is better"
     else:
         said = f"{history.side(label.chosen)} over {history.side(label.rejected)}"
-    return f"label by {visible(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
+    return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
 
 
 def correction_line(said: Judgement) -> str:
-    reason = f"; {visible(said.reason)}" if said.reason else ""
-    return (
-        f"correction by {said.source} {visible(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
-    )
+    reason = f"; {flat(said.reason)}" if said.reason else ""
+    return f"correction by {said.source} {flat(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
 
 
 def drop_line(drop: Drop) -> str:
-    detail = f"; {visible(drop.detail)}" if drop.detail else ""
-    return f"dropped by {drop.stage}: {visible(drop.reason)}{detail}"
+    detail = f"; {flat(drop.detail)}" if drop.detail else ""
+    return f"dropped by {drop.stage}: {flat(drop.reason)}{detail}"
 
 
 def logps_line(logps: Logps) -> str:
     return (
-        f"log-probs under the {visible(logps.model)} of iteration {logps.iteration}: "
+        f"log-probs under the {flat(logps.model)} of iteration {logps.iteration}: "
         f"chosen {logps.chosen:.2f}, rejected {logps.rejected:.2f} nats"
     )
 
@@ -100,9 +98,14 @@ def _indented(text: str, indent: str = "  ") -> Iterator[str]:
         yield indent + visible(line)
 
 
+def flat(text: str) -> str:
+    """Visible text on one line."""
+    return visible(" ".join(text.splitlines()))
+
+
 def visible(text: str) -> str:
     """The text with control and reordering characters spelled out: a model's answer must not drive the terminal."""
     return "".join(
         f"\\u{ord(c):04x}" if c in _REORDERING or (unicodedata.category(c) == "Cc" and c not in "\n\t") else c
-        for c in text
+        for c in text.replace("\r\n", "\n")
     )
