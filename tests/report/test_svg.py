@@ -5,7 +5,7 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from tso.report.svg import HEIGHT, WIDTH, interval, line_chart, nice_ticks, thinned
+from tso.report.svg import HEIGHT, WIDTH, interval, line_chart, nice_ticks, thinned, tick_names
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from tso.report.svg import HEIGHT, WIDTH, interval, line_chart, nice_ticks, thin
         (0.0, 1.0, [0, 0.25, 0.5, 0.75, 1]),
         (-0.3, 0.5, [-0.4, -0.2, 0, 0.2, 0.4, 0.6]),
         (0.0, 0.0, [-0.5, -0.25, 0, 0.25, 0.5]),
+        (0.69314, 0.69315, [0.6, 0.65, 0.7, 0.75, 0.8]),
         (-72.5, -53.9, [-75, -70, -65, -60, -55, -50]),
     ],
 )
@@ -64,4 +65,23 @@ def test_thinning_keeps_order_spikes_and_little_else():
 
 def test_interval_stays_in_its_row():
     svg = ElementTree.fromstring(interval(0.0, 50.0, 1.0, -2.0, 2.0))
-    assert all(0 <= float(e.get(k)) <= 220 for e in svg.iter("line") for k in ("x1", "x2"))
+    assert all(0 <= float(e.get(k)) <= 160 for e in svg.iter("line") for k in ("x1", "x2"))
+
+
+@pytest.mark.parametrize(
+    ("ticks", "names"),
+    [
+        ([0, 0.25, 0.5], ["0.00", "0.25", "0.50"]),
+        ([-10.0, 0.0, 10.0], ["−10", "0", "10"]),
+        ([0.0, 5e-7, 1e-6], ["0", "5e-07", "1e-06"]),
+        ([1e9, 2e9], ["1e+09", "2e+09"]),
+    ],
+)
+def test_neighbouring_ticks_have_different_names(ticks, names):
+    assert tick_names(ticks) == names
+
+
+def test_shares_are_drawn_on_a_whole_scale():
+    svg = ElementTree.fromstring(line_chart("t", {"a": [(1, 0.5), (2, 0.5)]}, shares=True))
+    names = [e.text for e in svg.iter("text") if "step" not in e.text]
+    assert names == ["0.00", "0.25", "0.50", "0.75", "1.00"]

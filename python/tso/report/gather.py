@@ -29,6 +29,7 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("Log-probs under the policy", "nats, summed over an answer", ("logps/chosen", "logps/rejected")),
 )
+SHARES = ("Reward accuracy", "Beyond the clip bounds")
 SAMPLES = 12  # pairs shown with their whole history
 FACTS = (
     ("beta", "training.beta"),
@@ -58,6 +59,7 @@ class Chart:
     note: str
     series: Mapping[str, Sequence[tuple[float, float]]]
     starts: tuple[float, ...]
+    shares: bool  # values between 0 and 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +318,8 @@ def _charts(store: RunStore) -> tuple[Chart, ...]:
     ):
         series[name].append((offsets[iteration] + step, value))
     charts = [
-        Chart(title, note, {n: series[n] for n in names if n in series}, tuple(starts)) for title, note, names in CHARTS
+        Chart(title, note, {n: series[n] for n in names if n in series}, tuple(starts), title in SHARES)
+        for title, note, names in CHARTS
     ]
     return tuple(c for c in charts if c.series)
 

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tso.report.gather import Chart, Report, Strength, gather
 from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
-from tso.report.svg import interval, line_chart
+from tso.report.svg import interval, line_chart, minus
 from tso.store import RunStore
 
 FILE = "report.html"
@@ -47,7 +47,7 @@ def write(folder: Path) -> Path:
 def render(report: Report) -> str:
     """The page as text."""
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"number": number, "visible": visible}
+    env.filters |= {"number": number, "log_odds": log_odds, "visible": visible}
     env.globals |= {
         "draw": _draw,
         "bounds": _bounds,
@@ -62,22 +62,25 @@ def render(report: Report) -> str:
     return env.from_string(source).render(report=report)
 
 
-def number(value: Any, signed: bool = False) -> str:
+def number(value: Any) -> str:
     """A number as a table shows it: whole ones in full, others to four significant digits; other things as text."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    sign = "+" if signed else ""
     if math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15:
-        text = f"{int(value):{sign},d}"
+        text = f"{int(value):,d}"
     else:
-        text = f"{value:{sign}.4g}"
-    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+        text = f"{value:.4g}"
+    return minus(text)
+
+
+def log_odds(value: float) -> str:
+    return minus(f"{value:+.2f}")
 
 
 def _draw(chart: Chart) -> Markup:
-    return Markup(line_chart(chart.title, chart.series, chart.starts))
+    return Markup(line_chart(chart.title, chart.series, chart.starts, shares=chart.shares))
 
 
 def _bounds(strengths: tuple[tuple[int, tuple[Strength, ...]], ...]) -> tuple[float, float]:

@@ -17,15 +17,19 @@ COLOURS = 6  # classes the page defines
 Points = Sequence[tuple[float, float]]
 
 
-def line_chart(title: str, series: Mapping[str, Points], starts: Sequence[float] = ()) -> str:
-    """An SVG element with one line a series; `starts` are steps at which an iteration begins. Empty: no finite point."""
+def line_chart(title: str, series: Mapping[str, Points], starts: Sequence[float] = (), *, shares: bool = False) -> str:
+    """An SVG element with one line a series, or nothing where no point is finite.
+
+    `starts` are steps at which an iteration begins; `shares` says that the values lie between 0 and 1.
+    """
     found = {name: [p for p in points if all(map(math.isfinite, p))] for name, points in series.items()}
     xs = [x for points in found.values() for x, _ in points]
     ys = [y for points in found.values() for _, y in points]
     if not xs:
         return ""
     x0, x1 = min(xs), max(xs)
-    ticks = nice_ticks(min(ys), max(ys))
+    ticks = nice_ticks(min(0, *ys), max(1, *ys)) if shares else nice_ticks(min(ys), max(ys))
+    names = tick_names(ticks)
     y0, y1 = ticks[0], ticks[-1]
 
     def across(x: float) -> float:
@@ -36,12 +40,12 @@ def line_chart(title: str, series: Mapping[str, Points], starts: Sequence[float]
         return HEIGHT - BOTTOM - (y - y0) / (y1 - y0) * (HEIGHT - BOTTOM - TOP)
 
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">']
-    for tick in ticks:
+    for tick, name in zip(ticks, names, strict=True):
         kind = "zero" if tick == 0 and y0 < 0 else "grid"
         parts.append(
             f'<line class="{kind}" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>'
         )
-        parts.append(f'<text x="{LEFT - 7}" y="{down(tick) + 3.5:.1f}" text-anchor="end">{_short(tick)}</text>')
+        parts.append(f'<text x="{LEFT - 7}" y="{down(tick) + 3.5:.1f}" text-anchor="end">{name}</text>')
     for start in starts:
         if x0 < start <= x1:
             parts.append(
@@ -49,7 +53,7 @@ def line_chart(title: str, series: Mapping[str, Points], starts: Sequence[float]
             )
     for x in sorted({x0, x1}):
         anchor = "middle" if x0 == x1 else ("start" if x == x0 else "end")
-        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">step {_short(x)}</text>')
+        parts.append(f'<text x="{across(x):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">step {x:,.0f}</text>')
     for i, (name, points) in enumerate(found.items()):
         parts += _line(name, [(across(x), down(y)) for x, y in thinned(points, POINTS)], f"s{i % COLOURS}")
     return "".join([*parts, "</svg>"])
@@ -69,7 +73,7 @@ def _line(name: str, places: Points, colour: str) -> list[str]:
 
 def interval(value: float, error: float, prior: float, low: float, high: float) -> str:
     """A row's estimate as a dot with two standard errors to each side, and a tick at the prior, between low and high."""
-    width, height = 220, 18
+    width, height = 160, 18
 
     def across(x: float) -> float:
         return (min(max(x, low), high) - low) / (high - low) * width
@@ -87,8 +91,9 @@ def interval(value: float, error: float, prior: float, low: float, high: float) 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Ascending round numbers that enclose [low, high]; at least two, also when low equals high."""
-    if high <= low:
-        pad = abs(low) * 0.1 or 0.5
+    size = max(abs(low), abs(high))
+    if high - low <= size * 1e-3:  # a difference this small is rounding, and would be drawn as a mountain
+        pad = size * 0.1 or 0.5
         low, high = low - pad, high + pad
     raw = (high - low) / (about - 1)
     power = 10.0 ** math.floor(math.log10(raw))
@@ -109,6 +114,15 @@ def thinned(points: Points, most: int) -> list[tuple[float, float]]:
     return kept
 
 
-def _short(value: float) -> str:
-    text = f"{value:,.0f}" if value == int(value) and abs(value) < 1e7 else f"{value:.4g}"
-    return text.replace("-", "\N{MINUS SIGN}", 1) if text.startswith("-") else text
+def tick_names(ticks: Sequence[float]) -> list[str]:
+    """All with as many decimals as tell neighbours apart; very large and very small ones by powers of ten."""
+    size = max(map(abs, ticks))
+    for places in range(7 if 1e-3 <= size < 1e7 else 0):
+        if all(abs(round(t, places) - t) <= size * 1e-9 for t in ticks):
+            return [minus(f"{t:,.{places}f}") for t in ticks]
+    return [minus(f"{t:.4g}") for t in ticks]
+
+
+def minus(number: str) -> str:
+    """A number's text with a typographic minus, as wide as the plus."""
+    return "\N{MINUS SIGN}" + number[1:] if number.startswith("-") else number
