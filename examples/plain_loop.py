@@ -66,7 +66,9 @@ def train(policy: TinyModel, steps: int, pairs: int) -> None:
         if step == 1 or step % 15 == 0:
             margin = (out.chosen_rewards - out.rejected_rewards).mean()
             bound = (~out.rejected_active).float().mean()
-            print(f"step {step:3d}   loss {out.loss:.4f}   margin {margin:6.3f}   rejected sides at their bound {bound:.0%}")
+            print(
+                f"step {step:3d}   loss {out.loss:.4f}   margin {margin:6.3f}   rejected sides at their bound {bound:.0%}"
+            )
 
 
 @torch.no_grad()

@@ -14,7 +14,9 @@ EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
 def test_plain_loop_learns_the_preference():
     pytest.importorskip("tso_kernels", reason="needs torch and tso-kernels")
-    done = subprocess.run([sys.executable, str(EXAMPLES / "plain_loop.py")], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / "plain_loop.py")], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     first, *_, last = re.findall(r"loss ([\d.]+)   margin +(-?[\d.]+) .* bound (\d+)%", done.stdout)
     assert float(first[0]) == pytest.approx(0.6931, abs=1e-3)  # policy = reference: -log sigmoid(0)
