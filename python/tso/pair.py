@@ -135,8 +135,11 @@ def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, simil
 
 
 def pair_id(iteration: int, a: Response, b: Response) -> str:
-    """Stable across machines: a hash of iteration, prompt and the two answers with the ids of their draws."""
-    text = "\0".join([str(iteration), a.prompt_id, str(a.id), a.text, str(b.id), b.text])
+    """Stable across machines and evaluation settings: a hash of iteration, prompt and the two texts.
+
+    Texts of one prompt differ, since duplicates were merged before.
+    """
+    text = "\0".join([str(iteration), a.prompt_id, *sorted([a.text, b.text])])
     return "p" + hashlib.sha256(text.encode()).hexdigest()[:15]
 
 

@@ -34,7 +34,7 @@ def config() -> Config:
         run=RunSection(output_dir="runs/quickstart", iterations=2),
         model=ModelSection(name_or_path=str(Path(found.origin).parent), gguf_file=GGUF),
         data=DataSection(prompts=str(files("tso.quickstart") / "prompts.jsonl"), max_prompt_tokens=160),
-        sample=SampleSection(prompts_per_iteration=32, batch_size=32, max_new_tokens=64),
+        sample=SampleSection(prompts_per_iteration=32, batch_size=32, max_new_tokens=48),
         pair=PairSection(max_pairs=3, max_uses=2),
         correct=CorrectSection(rule="tso.correct.rule:everyday"),
         training=TrainingSection(

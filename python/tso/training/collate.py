@@ -57,8 +57,8 @@ class Collator:
             "input_ids": input_ids,
             "attention_mask": mask,
             "labels": labels,
-            "ref_chosen_logps": torch.tensor([e.ref_chosen for e in examples]),
-            "ref_rejected_logps": torch.tensor([e.ref_rejected for e in examples]),
+            "ref_chosen_logps": torch.tensor([e.ref_chosen for e in examples], dtype=torch.float64),
+            "ref_rejected_logps": torch.tensor([e.ref_rejected for e in examples], dtype=torch.float64),
             "weight": torch.tensor([e.weight for e in examples]),
             "pair_ids": [e.pair_id for e in examples],
         }
