@@ -65,9 +65,9 @@ def conclude(store: RunStore, config: Config, control: RunStore | None, face: Fa
     if not options.draws or not store.prompts("heldout") or not config.correct.rule:
         face.say("no evaluation: it needs held-out prompts, evaluate.draws of 1 or more, and correct.rule")
         return
-    arms = [heldout.Arm("start", store, 0, "policy"), heldout.Arm(f"after {last} iterations", store, last, "policy")]
+    arms = [heldout.Arm("start", store, 0, "policy"), heldout.Arm(f"iteration {last}", store, last, "policy")]
     if control is not None:
-        arms.append(heldout.Arm("control (no update, no resampling)", control, last, "policy"))
+        arms.append(heldout.Arm("control", control, last, "policy"))
     pairs = store.pairs(0, "evaluate")
     start = located(store.folder, store.checkpoint(0, "policy")[0])
     examples = training.build_examples(store, config, pairs, start)
@@ -80,4 +80,6 @@ def conclude(store: RunStore, config: Config, control: RunStore | None, face: Fa
     if not store.done(last, "evaluate/table"):
         store.commit(last, "evaluate/table", info={"columns": heldout.COLUMNS, "rows": shown, "verdict": said})
     face.table(f"{len(store.prompts('heldout'))} held-out prompts", heldout.COLUMNS, shown)
+    if control is not None:
+        face.say("control: the same budget, reference never updated, no resampling from the trained model")
     face.say(said)

@@ -143,6 +143,8 @@ def weights_sha256(folder: Path) -> str:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and needs no sync of them
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

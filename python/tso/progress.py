@@ -29,6 +29,8 @@ class Face:
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None):
         self.console = console or Console(highlight=False)
+        if console is None and not self.console.is_terminal:
+            self.console = Console(highlight=False, width=120)  # a file or pipe has no width of its own
         self.quiet = quiet
 
     def say(self, text: str) -> None:
