@@ -174,7 +174,7 @@ CREATE TABLE checkpoints (
 
 CREATE TABLE metrics (
     iteration INTEGER NOT NULL,
-    step      INTEGER NOT NULL,        -- optimiser step of the whole run; iteration values carry the last one
+    step      INTEGER NOT NULL,        -- optimiser step within the iteration; 0: a value of the iteration as a whole
     name      TEXT NOT NULL,
     value     REAL NOT NULL,
     PRIMARY KEY (iteration, step, name)
