@@ -1,0 +1,1 @@
+"""Corrections: judges, people and recorded verdicts on pairs."""
