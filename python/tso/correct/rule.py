@@ -55,8 +55,8 @@ STOPWORDS = {
     "en": """the a an and or but of to in on at for with from by as is are was were be been it its this that these
         those you your i my we our they their he she his her not no do does did have has had will would can could
         should if so when what which who there than then about into because all some more one""",
-    "es": """el la los las un una unos unas y o pero de del al en con por para como es son era ser está están lo le les se
-        su sus tu tus mi que qué no sí si cuando donde muy más este esta estos estas eso esa porque también todo
+    "es": """el la los las un una unos unas y o pero de del al en con por para como es son era ser está están lo le les
+        se su sus tu tus mi que qué no sí si cuando donde muy más este esta estos estas eso esa porque también todo
         todos hay ha sin sobre nos me te entre cada""",
     "fr": """le la les un une des et ou mais de du au aux en dans avec par pour comme est sont était être ce cette ces
         cet il elle ils elles on nous vous je tu son sa ses leur votre vos mon ma mes que qui ne pas plus si quand où
@@ -187,11 +187,12 @@ def _loops(prompt: Prompt, response: Response) -> _Finding | None:
 
 
 def _language(prompt: Prompt, response: Response) -> _Finding | None:
-    asked = prompt.tags.get("language")
-    if asked is None:
+    tag = prompt.tags.get("language")
+    if tag is None:
         return None
+    asked = re.split("[-_]", str(tag).lower())[0]  # "en-GB" is English
     if asked not in STOPWORDS:
-        return _Finding(0.0, f"language {asked!r} is not judged")
+        return _Finding(0.0, f"language {tag!r} is not judged")
     share = language_share(response.text, asked)
     if share is None:
         return None
