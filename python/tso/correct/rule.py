@@ -20,16 +20,17 @@ from tso.errors import ConfigError
 from tso.records import Comparison, Prompt, Response, Score
 
 # What each fault costs at its worst. The sum may pass 1; the score stops at 0.
-UNFINISHED = 0.40  # cut off by the token limit: the first thing a user sees. A far too short answer loses this as well,
-# because it ends by itself only in name; so ending at once is never a way out.
+UNFINISHED = 0.40  # cut off by the token limit: the first thing a user sees. An answer that is hardly one loses this
+# as well, because it ends by itself only in name; so ending at once is never a way out.
 LENGTH = 0.40  # far from the asked length, in either direction alike
 LOOP = 0.40  # says the same thing over and over: as useless as an answer that never ends
 LANGUAGE = 0.40  # a reader of another language gets nothing from it
 ECHO = 0.60  # hands the question back: more than any one other fault, because nothing was answered
-CLOSING = 0.10  # ends by itself, but without a full stop: a blemish. Not asked of a cut-off answer, which has paid.
+CLOSING = 0.10  # ends by itself, but without a full stop: a blemish, and nothing new about a cut-off answer
 
 # Length
 FAR = 4.0  # a quarter of the least, or four times the most that was asked: the whole of LENGTH is lost
+HARDLY = 0.5  # from this share of the fewest words on down, down to a quarter, an answer is less and less one
 WORDS_PER_SENTENCE = (6, 40)  # below, a sentence hardly says anything; above, it is several sentences in disguise
 WORDS_PER_ITEM = (3, 35)
 WORDS_UNASKED = (3, 250)  # nothing was asked: only the absurd is marked down
@@ -41,10 +42,11 @@ LOOP_GRAM = 4
 LOOP_FREE = 0.10  # share of repeated 4-grams that good prose may have ("I would like to ...")
 LOOP_FULL = 0.50
 
-# Echo: share of the answer's 3-grams that stand in the question. Rewriting and summing up rightly reach about a half.
+# Echo: share of the answer's 3-grams that stand in the question. Correcting or rewriting a given sentence rightly
+# reaches three quarters.
 ECHO_GRAM = 3
-ECHO_FREE = 0.60
-ECHO_FULL = 0.90
+ECHO_FREE = 0.80
+ECHO_FULL = 0.95
 
 # Language: share of the stopwords seen that belong to the asked language.
 LANGUAGE_FREE = 0.60
@@ -97,7 +99,7 @@ def everyday(prompt: Prompt, response: Response) -> Score:
     """
     if not any(character.isalnum() for character in response.text):
         return Score(0.0, "empty answer")
-    checks = (_ending, _length, _loops, _language, _echo, _closing)
+    checks = (_ending, _length, _loops, _language, _echo)
     findings = [finding for check in checks if (finding := check(prompt, response)) is not None]
     value = max(0.0, 1.0 - sum(finding.cost for finding in findings))
     reason = "; ".join(finding.reason for finding in findings) or "ends by itself, as asked"
@@ -160,12 +162,17 @@ def _confidence(distance: float, margin: float) -> float:
 
 
 def _ending(prompt: Prompt, response: Response) -> _Finding | None:
+    """The worst that can be said of how it ends; only the worst, so that a finished answer never scores below its
+    own text cut off."""
     if response.finish_reason != "stop":
         return _Finding(UNFINISHED, "cut off before its end")
-    least, _ = _word_range(prompt)
     words = len(_words(response.text))
-    missing = _far_outside(words, least, math.inf)
-    return _Finding(UNFINISHED * missing, f"hardly an answer: {words} words") if missing else None
+    missing = UNFINISHED * _ramp(1.0 - words / _word_range(prompt)[0], 1.0 - HARDLY, 1.0 - 1.0 / FAR)
+    blemish = 0.0 if _ends_properly(response.text.rstrip()) else CLOSING
+    if max(missing, blemish) == 0.0:
+        return None
+    reason = f"hardly an answer: {words} words" if missing > blemish else "does not end like a sentence"
+    return _Finding(max(missing, blemish), reason)
 
 
 def _length(prompt: Prompt, response: Response) -> _Finding | None:
@@ -207,15 +214,6 @@ def _echo(prompt: Prompt, response: Response) -> _Finding | None:
         return None
     copied = _ramp(sum(gram in asked for gram in given) / len(given), ECHO_FREE, ECHO_FULL)
     return _Finding(ECHO * copied, "repeats the question") if copied else None
-
-
-def _closing(prompt: Prompt, response: Response) -> _Finding | None:
-    if response.finish_reason != "stop":
-        return None
-    text = response.text.rstrip()
-    if _ENDS_WELL.search(text) or _ends_as_a_list_may(text) or _is_signature(text):
-        return None
-    return _Finding(CLOSING, "does not end like a sentence")
 
 
 # --- measures
@@ -299,6 +297,10 @@ def _items(text: str) -> int:
         return numbered
     plain = [line for line in lines if not line.rstrip().endswith(":")]
     return len(plain) if len(plain) > 1 else _sentences(text)
+
+
+def _ends_properly(text: str) -> bool:
+    return bool(_ENDS_WELL.search(text)) or _ends_as_a_list_may(text) or _is_signature(text)
 
 
 def _ends_as_a_list_may(text: str) -> bool:
