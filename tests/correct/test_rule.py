@@ -60,7 +60,7 @@ def test_ending_at_once_is_no_better_than_not_ending() -> None:
 
 def test_too_long_and_too_short_cost_alike() -> None:
     asked = prompt(length=length("items", 4))
-    ideas = "bread soup cake rice fish tea jam milk".split()
+    ideas = ["bread", "soup", "cake", "rice", "fish", "tea", "jam", "milk"]
     two, eight = ("\n".join(f"- Some {idea} with fresh {idea}" for idea in ideas[:count]) for count in (2, 8))
     assert value(two, asked=asked) == pytest.approx(value(eight, asked=asked))
     assert value(two, asked=asked) < 0.8
@@ -159,6 +159,21 @@ def test_handing_the_question_back_is_no_answer() -> None:
     assert value(copied, asked=asked) < 0.5 < value(polite, asked=asked) == 1.0
 
 
+def test_an_announced_copy_is_still_a_copy() -> None:
+    asked = prompt('Rewrite this so that it sounds polite: "Send me the report now."', length=length("sentences", 1))
+    announced = "Here's a revised version of the sentence:"
+    assert value(f'{announced} "Send me the report now."', asked=asked) < 0.5
+    assert value(f'{announced} "Could you please send me the report?"', asked=asked) == 1.0
+
+
+def test_a_phrase_said_twice_costs_less_than_a_loop() -> None:
+    once = "Plants drink water through thin roots. The stem then carries it up to every leaf."
+    twice = "Plants drink water through thin roots. They drink water through thin roots every day."
+    loop = "Plants drink water through thin roots. Plants drink water through thin roots."
+    first, second, third = (value(text, asked=prompt()) for text in (once, twice, loop))
+    assert first == 1.0 > second > third
+
+
 SPANISH = "El cielo es azul porque la luz del sol se dispersa en el aire y los colores no llegan igual."
 GERMAN = "Der Himmel ist blau, weil das Licht der Sonne in der Luft gestreut wird und nicht gerade bleibt."
 FRENCH = (
@@ -182,6 +197,12 @@ def test_half_in_another_language_costs_something() -> None:
 def test_another_script_is_none_of_the_known_languages() -> None:
     assert language_share("天空是蓝色的因为空气散射蓝光。", "en") == 0.0
     assert language_share("Небо голубое, потому что воздух рассеивает свет.", "de") == 0.0
+
+
+def test_shared_words_speak_for_no_language() -> None:
+    spanish = "La biblioteca debe estar en una línea de la misma de la que este dio."  # la, de, en are French as well
+    assert language_share(spanish, "es") == 1.0
+    assert language_share("Didn't like the sign.", "de") == 0.0
 
 
 def test_what_cannot_be_told_costs_nothing() -> None:

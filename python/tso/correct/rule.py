@@ -9,7 +9,6 @@ language or length, repeats the question, or stops in mid-sentence. It cannot te
 import math
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -39,8 +38,8 @@ HUMAN_CEILING = 2.5  # where no length was asked: a longer human answer raises t
 
 # Loops
 LOOP_GRAM = 4
-LOOP_FREE = 0.10  # share of repeated 4-grams that good prose may have ("I would like to ...")
-LOOP_FULL = 0.50
+LOOP_FREE = 0.05  # share of repeated 4-grams that good prose may have ("I would like to ...")
+LOOP_FULL = 0.30  # already at this share a reader stops reading
 
 # Echo: share of the answer's 3-grams that stand in the question. Correcting or rewriting a given sentence rightly
 # reaches three quarters.
@@ -51,22 +50,25 @@ ECHO_FULL = 0.95
 # Language: share of the stopwords seen that belong to the asked language.
 LANGUAGE_FREE = 0.60
 LANGUAGE_FULL = 0.20
-STOPWORDS_NEEDED = 2.0  # with fewer there is no telling, and nothing is taken off
+STOPWORDS_NEEDED = 2  # with fewer there is no telling, and nothing is taken off
 
 STOPWORDS = {
     "en": """the a an and or but of to in on at for with from by as is are was were be been it its this that these
         those you your i my we our they their he she his her not no do does did have has had will would can could
-        should if so when what which who there than then about into because all some more one""",
+        should if so when what which who there than then about into because all some more one
+        don didn doesn isn t s m re ll ve""",
     "es": """el la los las un una unos unas y o pero de del al en con por para como es son era ser está están lo le les
         se su sus tu tus mi que qué no sí si cuando donde muy más este esta estos estas eso esa porque también todo
         todos hay ha sin sobre nos me te entre cada""",
     "fr": """le la les un une des et ou mais de du au aux en dans avec par pour comme est sont était être ce cette ces
         cet il elle ils elles on nous vous je tu son sa ses leur votre vos mon ma mes que qui ne pas plus si quand où
-        très parce sans sur chaque aussi tout toute se y d l j qu n c""",
+        très parce sans sur chaque aussi tout toute se y d l j qu n c
+        t s m""",
     "de": """der die das den dem des ein eine einen einem einer eines und oder aber von zu zum zur in im am an auf für
         mit aus bei nach als wie ist sind war waren sein es er sie wir ihr ich du mich dich sich nicht kein keine dass
         wenn weil was wer so auch noch nur sehr hat haben wird werden kann man über durch um""",
 }
+_STOPWORDS = {language: frozenset(words.split()) for language, words in STOPWORDS.items()}
 LANGUAGE_NAMES = {"en": "English", "es": "Spanish", "fr": "French", "de": "German"}
 
 _WORD = re.compile(r"\w+(?:[-'’]\w+)*")
@@ -171,19 +173,21 @@ def _ending(prompt: Prompt, response: Response) -> _Finding | None:
     blemish = 0.0 if _ends_properly(response.text.rstrip()) else CLOSING
     if max(missing, blemish) == 0.0:
         return None
-    reason = f"hardly an answer: {words} words" if missing > blemish else "does not end like a sentence"
+    reason = f"hardly an answer: {_many(words, 'words')}" if missing > blemish else "does not end like a sentence"
     return _Finding(max(missing, blemish), reason)
 
 
 def _length(prompt: Prompt, response: Response) -> _Finding | None:
     words = len(_words(response.text))
-    by_words = _Finding(LENGTH * _far_outside(words, *_word_range(prompt)), f"{words} words, {_asked(prompt)}")
+    by_words = _Finding(
+        LENGTH * _far_outside(words, *_word_range(prompt)), f"{_many(words, 'words')}, {_asked(prompt)}"
+    )
     asked = _asked_length(prompt)
     if asked is None or asked[0] == "words":
         return by_words if by_words.cost else None
     unit, least, most = asked
     count = _items(response.text) if unit == "items" else _sentences(response.text)
-    by_unit = _Finding(LENGTH * _far_outside(count, least, most), f"{count} {unit}, {_asked(prompt)}")
+    by_unit = _Finding(LENGTH * _far_outside(count, least, most), f"{_many(count, unit)}, {_asked(prompt)}")
     worst = max(by_unit, by_words, key=lambda finding: finding.cost)
     return worst if worst.cost else None
 
@@ -209,10 +213,13 @@ def _language(prompt: Prompt, response: Response) -> _Finding | None:
 
 def _echo(prompt: Prompt, response: Response) -> _Finding | None:
     asked = set(_grams(_words(_question(prompt)), ECHO_GRAM))
-    given = _grams(_words(response.text), ECHO_GRAM)
-    if not given:
-        return None
-    copied = _ramp(sum(gram in asked for gram in given) / len(given), ECHO_FREE, ECHO_FULL)
+    _, _, announced = response.text.partition(":")  # "Here is a polite version: ..." must not hide a copy
+    shares = [
+        sum(gram in asked for gram in grams) / len(grams)
+        for text in (response.text, announced)
+        if (grams := _grams(_words(text), ECHO_GRAM))
+    ]
+    copied = _ramp(max(shares, default=0.0), ECHO_FREE, ECHO_FULL)
     return _Finding(ECHO * copied, "repeats the question") if copied else None
 
 
@@ -220,32 +227,22 @@ def _echo(prompt: Prompt, response: Response) -> _Finding | None:
 
 
 def language_share(text: str, language: str) -> float | None:
-    """The share of the stopwords in `text` that belong to `language`; None where there are too few to tell.
+    """How far `text` is in `language`, from 0 to 1, against its strongest rival; None where there is no telling.
 
-    A word that several languages use counts for each of them in equal parts. Text that is mostly in another script
-    than Latin belongs to none of the languages known here.
+    Only stopwords that one of the two languages has and the other has not are counted, so that words they share
+    ("la", "de", "an") speak for neither. Text mostly in another script than Latin is in none of the known languages.
     """
     letters = [character for character in text if character.isalpha()]
     if sum("LATIN" in unicodedata.name(letter, "") for letter in letters) * 2 < len(letters):
         return 0.0
-    hits: Counter[str] = Counter()
-    for word in _words(text.replace("'", " ").replace("’", " ")):
-        owners = _OWNERS.get(word, ())
-        for owner in owners:
-            hits[owner] += 1 / len(owners)  # type: ignore[assignment]  # Counter adds floats as well
-    total = sum(hits.values())
-    return hits[language] / total if total >= STOPWORDS_NEEDED else None
-
-
-def _owners() -> dict[str, tuple[str, ...]]:
-    lists = {language: frozenset(words.split()) for language, words in STOPWORDS.items()}
-    return {
-        word: tuple(language for language in lists if word in lists[language])
-        for word in sorted(frozenset().union(*lists.values()))
-    }
-
-
-_OWNERS = _owners()
+    words = _words(text.replace("'", " ").replace("’", " "))
+    shares = []
+    for rival in STOPWORDS.keys() - {language}:
+        own = sum(word in _STOPWORDS[language] - _STOPWORDS[rival] for word in words)
+        other = sum(word in _STOPWORDS[rival] - _STOPWORDS[language] for word in words)
+        if own + other >= STOPWORDS_NEEDED:
+            shares.append(own / (own + other))
+    return min(shares, default=None)
 
 
 def _words(text: str) -> list[str]:
@@ -335,7 +332,11 @@ def _asked(prompt: Prompt) -> str:
     if asked is None:
         return "no length was asked"
     unit, least, most = asked
-    return f"asked {least:g} {unit}" if least == most else f"asked {least:g} to {most:g} {unit}"
+    return f"asked {_many(least, unit)}" if least == most else f"asked {least:g} to {most:g} {unit}"
+
+
+def _many(count: float, unit: str) -> str:
+    return f"{count:g} {unit.removesuffix('s') if count == 1 else unit}"
 
 
 def _word_range(prompt: Prompt) -> tuple[float, float]:
