@@ -1,0 +1,286 @@
+"""The public functions: each validates, chooses a backend, and hands over. The mathematics is in `reference.py`.
+
+Every function takes backend="auto" | "triton" | "torch": auto is Triton on CUDA and ROCm devices where triton is
+installed, torch elsewhere and for float64; a backend that cannot run raises, and nothing falls back in silence.
+Errors: TypeError for wrong types and dtypes, ValueError for wrong shapes, values and devices, RuntimeError for a backend
+that cannot run here.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from . import checks
+from .backend import choose_ops
+from .checks import Clip
+from .chunked import LinearDualClip, LinearSequenceLogps, PairJob
+from .head import Job, Wanted
+from .logps import PairLoss, SequenceLogps
+from .options import IGNORE, DualClipOutput, LinearDualClipOutput, accumulation_dtype
+from .reference import reduce_losses
+from .rows import row_capacity, select_rows
+
+# Bytes of logits held at a time unless the caller says otherwise. More than the caches on purpose: whole pairs must fit
+# for the three-product path, and larger products run nearer to the machine's speed.
+_DEFAULT_BUDGET = {"cpu": 256 << 20}
+_DEVICE_BUDGET = 1 << 30
+
+
+def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, backend: str = "auto") -> Tensor:
+    """Log-probability of each sequence's labels under its logits.
+
+    Args:
+        logits: [N, T, V] floating point; `logits[:, :-1]` and other strided views are not copied.
+        labels: [N, T] int64 or int32, already shifted: labels[n, t] is the token that logits[n, t] predicts;
+            -100 does not count.
+        average: the mean over the counted labels instead of their sum.
+
+    Returns:
+        [N] fp32 (float64 for float64 logits), 0 for a sequence without counted labels. Differentiable in `logits`; the
+        backward keeps no second tensor as large as the logits besides the gradient itself. On CUDA a label beyond the
+        vocabulary is not looked for, and gives NaN with the Triton backend.
+    """
+    checks.check_floating("logits", logits, "N", "T", "V")
+    checks.check_labels(labels, tuple(logits.shape[:2]), logits)
+    checks.check_label_range(labels, logits.shape[-1])
+    totals: Tensor = SequenceLogps.apply(logits, labels, choose_ops(backend, logits.device, logits.dtype))
+    return totals / (labels != IGNORE).sum(-1).clamp_min(1) if average else totals
+
+
+def linear_sequence_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    labels: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    average: bool = False,
+    sequence_ids: Tensor | None = None,
+    num_sequences: int | None = None,
+    memory_budget: int | None = None,
+    backend: str = "auto",
+) -> Tensor:
+    """`sequence_logps` of hidden states through a language-model head, without ever holding all logits.
+
+    Only rows whose label counts are computed, `memory_budget` bytes of logits at a time. Under no_grad that is all; in
+    training the backward computes the logits again. The head is y = softcap * tanh(logit_scale * z / softcap) with
+    z = hidden @ weight.T + bias; without a softcap, y = logit_scale * z.
+
+    Args:
+        hidden: [N, T, H], or packed [R, H] together with `sequence_ids` [R] (0..N-1) and `num_sequences` = N.
+        weight: [V, H], of the dtype of `hidden` unless autocast is on, whose dtype the products then have.
+        labels: [N, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
+        bias: [V] or None.
+        average: the mean over the counted labels instead of their sum.
+        memory_budget: bytes of logits to hold; None is 256 MiB on the CPU and 1 GiB elsewhere. At least 64 rows are held.
+
+    Returns:
+        [N] fp32 (float64 for float64 inputs). Differentiable in hidden, weight and bias.
+    """
+    checks.check_sequence_ids(sequence_ids, hidden)
+    if sequence_ids is None:
+        num_sequences = len(hidden)
+    elif num_sequences is None:
+        raise ValueError("packed hidden states need num_sequences: how many sequences sequence_ids number")
+    job = _job(
+        hidden, weight, bias, labels, sequence_ids, num_sequences, (softcap, logit_scale), memory_budget, backend
+    )
+    totals: Tensor = LinearSequenceLogps.apply(hidden, weight, bias, job, _wanted(hidden, weight, bias))
+    return totals / job.rows.lengths if average else totals
+
+
+def dual_clip_loss(
+    policy_chosen_logps: Tensor,
+    policy_rejected_logps: Tensor,
+    ref_chosen_logps: Tensor,
+    ref_rejected_logps: Tensor,
+    *,
+    beta: float = 0.1,
+    chosen_clip: Clip = math.inf,
+    rejected_clip: Clip = math.inf,
+    label_smoothing: Tensor | float = 0.0,
+    weight: Tensor | float | None = None,
+    reduction: str = "mean",
+    normalizer: Tensor | float | None = None,
+    backend: str = "auto",
+) -> DualClipOutput:
+    """The dual-clip preference loss of TSO (arXiv 2409.02118); with infinite clips, DPO (arXiv 2305.18290).
+
+        u   = policy - reference log-probability         r_w = min(beta * u_w,  chosen_clip)
+        d   = r_w - r_l                                  r_l = max(beta * u_l, -rejected_clip)
+        L   = weight * (-(1 - label_smoothing) * log sigmoid(d) - label_smoothing * log sigmoid(-d))
+
+    A side beyond its bound is saturated: its gradient is exactly 0. At the bound itself the gradient passes.
+
+    Args:
+        policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps: [B] floating point each.
+        chosen_clip, rejected_clip: bounds in reward units, 0 or more; or (lower, upper) to bound a side on both ends.
+        label_smoothing: in [0, 0.5), the chance that a label is wrong; a number or a tensor [B].
+        weight: 0 or more, a number or a tensor [B]; None is 1. A constant, as label_smoothing is.
+        reduction: "mean" over pairs (of the sum over `normalizer`), "sum", or "none".
+        normalizer: what "mean" divides by, None for B: give the number of pairs of the global batch, over accumulation
+            steps and ranks, and the accumulated gradient is that of one large batch. A number or a one-element tensor.
+
+    Returns:
+        `DualClipOutput`, computed in fp32 (float64 if any input is). The loss is differentiable in all four inputs.
+    """
+    inputs = [policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps]
+    names = ["policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps"]
+    for name, tensor in zip(names, inputs, strict=True):
+        _check_pairs(name, tensor, len(policy_chosen_logps), inputs[0])
+    checks.check_reduction(reduction, normalizer)
+    rule = checks.make_rule(beta, chosen_clip, rejected_clip)
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in inputs) else torch.float32
+    smoothing = checks.per_pair("label_smoothing", label_smoothing, 0.0, 0.5, inputs[0], dtype)
+    pair_weight = checks.per_pair("weight", weight, 1.0, math.inf, inputs[0], dtype)
+    ops = choose_ops(backend, inputs[0].device, dtype)
+    losses, *constants = PairLoss.apply(*inputs, rule, smoothing, pair_weight, ops)
+    return DualClipOutput(reduce_losses(losses, reduction, normalizer), *constants)
+
+
+def linear_dual_clip_loss(
+    hidden: Tensor,
+    head_weight: Tensor,
+    labels: Tensor,
+    ref_chosen_logps: Tensor,
+    ref_rejected_logps: Tensor,
+    *,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logit_scale: float = 1.0,
+    average: bool = False,
+    beta: float = 0.1,
+    chosen_clip: Clip = math.inf,
+    rejected_clip: Clip = math.inf,
+    label_smoothing: Tensor | float = 0.0,
+    weight: Tensor | float | None = None,
+    reduction: str = "mean",
+    normalizer: Tensor | float | None = None,
+    sft_weight: float = 0.0,
+    sequence_ids: Tensor | None = None,
+    memory_budget: int | None = None,
+    backend: str = "auto",
+) -> LinearDualClipOutput:
+    """`dual_clip_loss` of hidden states through a language-model head, without ever holding all logits.
+
+    Only rows whose label counts are computed; whole pairs at a time, as many as `memory_budget` bytes of logits hold (a
+    pair too large for it has its logits computed twice). The gradient is computed in the forward pass, so the loss can go
+    backward once; sides that are saturated cost no gradient products, a frozen head none of its own, and under no_grad
+    there are none at all. With reduction="none" the logits are computed again in the backward.
+
+    Args:
+        hidden: [2B, T, H], sequences 0..B-1 chosen and B..2B-1 rejected, pair i being i and B + i; or packed [R, H] with
+            `sequence_ids` [R] in 0..2B-1.
+        head_weight: [V, H], of the dtype of `hidden` unless autocast is on. Named so because `weight` weighs pairs.
+        labels: [2B, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
+        ref_chosen_logps, ref_rejected_logps: [B], as `linear_sequence_logps` gives them under the reference with the same
+            `average`; constants.
+        bias, softcap, logit_scale, average, memory_budget: as in `linear_sequence_logps`.
+        beta, chosen_clip, rejected_clip, label_smoothing, weight, reduction, normalizer: as in `dual_clip_loss`.
+        sft_weight: each pair adds sft_weight * weight * NLL(chosen) / (number of chosen tokens) to its loss, before the
+            reduction; 0 or more. It reaches the chosen side even where that is saturated.
+
+    Returns:
+        `LinearDualClipOutput`. Only the loss is differentiable, in hidden, head_weight and bias. A pair with no counted
+        label on either side adds 0 to the loss and counts in the mean; a batch of such pairs gives a zero with a graph.
+
+    Equal hidden states and weights give log-ratios of exactly 0, as long as rows get the same logits in both passes: no
+    product here has fewer than 64 rows, above which the CPU libraries tried give a row the same bits whatever its
+    neighbours, but no BLAS promises that, and GPU libraries choose by shape.
+    """
+    checks.check_sequence_ids(sequence_ids, hidden)
+    checks.check_reduction(reduction, normalizer)
+    sequences = 2 * len(ref_chosen_logps)
+    if sequence_ids is None and len(hidden) != sequences:
+        raise ValueError(
+            f"hidden must be [2B, T, H] with B = {sequences // 2} as in ref_chosen_logps, not {list(hidden.shape)}"
+        )
+    for name, reference in (("ref_chosen_logps", ref_chosen_logps), ("ref_rejected_logps", ref_rejected_logps)):
+        _check_pairs(name, reference, sequences // 2, hidden)
+    if not (math.isfinite(sft_weight) and sft_weight >= 0):
+        raise ValueError(f"sft_weight must be 0 or more; it is {sft_weight}")
+    shape = softcap, logit_scale
+    job = _job(hidden, head_weight, bias, labels, sequence_ids, sequences, shape, memory_budget, backend, paired=True)
+    dtype = accumulation_dtype(job.dtype)
+    counted = torch.tensor([sum(pair) > 0 for pair in zip(job.rows.counts[::2], job.rows.counts[1::2], strict=True)])
+    pairs = PairJob(
+        ref_chosen_logps.detach().to(dtype),
+        ref_rejected_logps.detach().to(dtype),
+        checks.make_rule(beta, chosen_clip, rejected_clip),
+        checks.per_pair("label_smoothing", label_smoothing, 0.0, 0.5, ref_chosen_logps, dtype),
+        checks.per_pair("weight", weight, 1.0, math.inf, ref_chosen_logps, dtype) * counted.to(hidden.device),
+        float(sft_weight),
+        average,
+        _scale(reduction, normalizer, sequences // 2),
+    )
+    wanted = _wanted(hidden, head_weight, bias)
+    if reduction == "none":
+        return _unreduced(hidden, head_weight, bias, job, pairs, wanted)
+    loss, *constants = LinearDualClip.apply(hidden, head_weight, bias, job, pairs, wanted)
+    return LinearDualClipOutput(loss, *constants)
+
+
+def _unreduced(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, pairs: PairJob, wanted: Wanted
+) -> LinearDualClipOutput:
+    """One loss a pair: the gradient must wait for B upstream numbers, so it is left to the backward."""
+    totals = LinearSequenceLogps.apply(hidden, weight, bias, job, wanted).view(-1, 2)
+    means = totals / job.rows.lengths.view(-1, 2)
+    chosen, rejected = (means if pairs.average else totals).unbind(1)
+    references = pairs.ref_chosen, pairs.ref_rejected
+    losses, *constants = PairLoss.apply(
+        chosen, rejected, *references, pairs.rule, pairs.smoothing, pairs.weight, job.ops
+    )
+    losses = losses - pairs.sft_weight * pairs.weight * means[:, 0]
+    return LinearDualClipOutput(losses, *constants, chosen.detach(), rejected.detach())
+
+
+def _job(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    sequence_ids: Tensor | None,
+    sequences: int,
+    shape: tuple[float | None, float],
+    memory_budget: int | None,
+    backend: str,
+    *,
+    paired: bool = False,
+) -> Job:
+    """Validate the tensors of a linear path and plan its pass."""
+    checks.check_floating("hidden", hidden, *("N", "T", "H") if sequence_ids is None else ("R", "H"))
+    checks.check_head(weight, bias, hidden)
+    checks.check_labels(labels, tuple(hidden.shape[:-1]), hidden)
+    shaping = checks.make_shaping(*shape)
+    dtype = checks.product_dtype(hidden, weight)
+    if memory_budget is None:
+        memory_budget = _DEFAULT_BUDGET.get(hidden.device.type, _DEVICE_BUDGET)
+    elif memory_budget <= 0:
+        raise ValueError(f"memory_budget must be a positive number of bytes, or None; it is {memory_budget}")
+    rows = select_rows(labels, sequence_ids, sequences, len(weight), paired=paired)
+    ops = choose_ops(backend, hidden.device, dtype)
+    return Job(rows, shaping, ops, dtype, row_capacity(len(weight), dtype.itemsize, memory_budget))
+
+
+def _wanted(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Wanted:
+    if not torch.is_grad_enabled():
+        return Wanted(False, False, False)
+    return Wanted(hidden.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad)
+
+
+def _scale(reduction: str, normalizer: Tensor | float | None, pairs: int) -> Tensor | float:
+    if reduction != "mean":
+        return 1.0
+    return 1.0 / (max(pairs, 1) if normalizer is None else normalizer)
+
+
+def _check_pairs(name: str, tensor: Tensor, pairs: int, like: Tensor) -> None:
+    checks.check_floating(name, tensor, "B")
+    if len(tensor) != pairs:
+        raise ValueError(f"{name} must have shape [{pairs}], one number a pair, not {list(tensor.shape)}")
+    checks.check_device(name, tensor, like)
