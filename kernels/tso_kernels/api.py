@@ -81,7 +81,7 @@ def linear_sequence_logps(
     Returns:
         [N] fp32 (float64 for float64 inputs). Differentiable in hidden, weight and bias.
     """
-    checks.check_sequence_ids(sequence_ids, hidden)
+    checks.check_hidden(hidden, sequence_ids)
     if sequence_ids is None:
         num_sequences = len(hidden)
     elif num_sequences is None:
@@ -130,7 +130,8 @@ def dual_clip_loss(
     """
     inputs = [policy_chosen_logps, policy_rejected_logps, ref_chosen_logps, ref_rejected_logps]
     names = ["policy_chosen_logps", "policy_rejected_logps", "ref_chosen_logps", "ref_rejected_logps"]
-    for name, tensor in zip(names, inputs, strict=True):
+    checks.check_floating(names[0], policy_chosen_logps, "B")
+    for name, tensor in zip(names[1:], inputs[1:], strict=True):
         _check_pairs(name, tensor, len(policy_chosen_logps), inputs[0])
     checks.check_reduction(reduction, normalizer)
     rule = checks.make_rule(beta, chosen_clip, rejected_clip)
@@ -192,8 +193,9 @@ def linear_dual_clip_loss(
     product here has fewer than 64 rows, above which the CPU libraries tried give a row the same bits whatever its
     neighbours, but no BLAS promises that, and GPU libraries choose by shape.
     """
-    checks.check_sequence_ids(sequence_ids, hidden)
+    checks.check_hidden(hidden, sequence_ids)
     checks.check_reduction(reduction, normalizer)
+    checks.check_floating("ref_chosen_logps", ref_chosen_logps, "B")
     sequences = 2 * len(ref_chosen_logps)
     if sequence_ids is None and len(hidden) != sequences:
         raise ValueError(
@@ -232,11 +234,9 @@ def _unreduced(
     means = totals / job.rows.lengths.view(-1, 2)
     chosen, rejected = (means if pairs.average else totals).unbind(1)
     references = pairs.ref_chosen, pairs.ref_rejected
-    losses, *constants = PairLoss.apply(
-        chosen, rejected, *references, pairs.rule, pairs.smoothing, pairs.weight, job.ops
-    )
-    losses = losses - pairs.sft_weight * pairs.weight * means[:, 0]
-    return LinearDualClipOutput(losses, *constants, chosen.detach(), rejected.detach())
+    terms = PairLoss.apply(chosen, rejected, *references, pairs.rule, pairs.smoothing, pairs.weight, job.ops)
+    losses = terms[0] - pairs.sft_weight * pairs.weight * means[:, 0]
+    return LinearDualClipOutput(losses, *terms[1:], chosen.detach(), rejected.detach())
 
 
 def _job(
@@ -253,7 +253,6 @@ def _job(
     paired: bool = False,
 ) -> Job:
     """Validate the tensors of a linear path and plan its pass."""
-    checks.check_floating("hidden", hidden, *("N", "T", "H") if sequence_ids is None else ("R", "H"))
     checks.check_head(weight, bias, hidden)
     checks.check_labels(labels, tuple(hidden.shape[:-1]), hidden)
     shaping = checks.make_shaping(*shape)

@@ -18,12 +18,12 @@ Clip = float | tuple[float, float]
 
 
 def check_floating(name: str, value: Any, *shape: str) -> Tensor:
-    """`value` as a floating-point tensor with one dimension for every letter of `shape`."""
+    """`value` as a floating-point tensor with one dimension for every letter of `shape`; any shape if there are none."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor [{', '.join(shape)}], not {type(value).__name__}")
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     if not value.is_floating_point():
         raise TypeError(f"{name} must have a floating-point dtype, not {value.dtype}")
-    if value.dim() != len(shape):
+    if shape and value.dim() != len(shape):
         raise ValueError(f"{name} must have shape [{', '.join(shape)}], not {list(value.shape)}")
     return value
 
@@ -84,8 +84,9 @@ def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
     return hidden.dtype
 
 
-def check_sequence_ids(sequence_ids: Any, hidden: Tensor) -> None:
+def check_hidden(hidden: Any, sequence_ids: Any) -> None:
     """Padded hidden states [N, T, H] have no ids; packed ones [R, H] have an integer id for every row."""
+    check_floating("hidden", hidden)
     if sequence_ids is None:
         if hidden.dim() != 3:
             raise ValueError(f"hidden must be [N, T, H], or [R, H] with sequence_ids [R]; it is {list(hidden.shape)}")

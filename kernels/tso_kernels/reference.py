@@ -135,7 +135,7 @@ def linear_dual_clip_loss(
     counts = count_labels(labels)
     means = totals / counts.clamp_min(1)
     chosen, rejected = (means if average else totals).chunk(2)
-    weight = weight * (counts.view(2, -1).sum(0) > 0)
+    weight = weight * (counts.view(2, -1).sum(0) > 0).to(totals.dtype)
     terms = dual_clip_terms(chosen - ref_chosen_logps, rejected - ref_rejected_logps, rule, label_smoothing, weight)
     losses = terms.loss - sft_weight * weight * means.chunk(2)[0]
     loss = reduce_losses(losses, reduction, normalizer)

@@ -42,7 +42,7 @@ def row_logps_kernel(
         largest = new_largest
     # A target beyond the vocabulary is not read: the row becomes NaN, which nobody overlooks.
     raw_target = tl.load(base + target, mask=(target >= 0) & (target < V), other=float("nan"))
-    row_lse = largest + tl.log(total)
+    row_lse = largest + tl.log(tl.where(target < 0, 1.0, total))
     logp = tl.minimum(
         shape_logits(raw_target, softcap, scale, HAS_SOFTCAP, HAS_SCALE) - row_lse,
         0.0,
