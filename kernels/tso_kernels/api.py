@@ -236,7 +236,8 @@ def _unreduced(
     references = pairs.ref_chosen, pairs.ref_rejected
     terms = PairLoss.apply(chosen, rejected, *references, pairs.rule, pairs.smoothing, pairs.weight, job.ops)
     losses = terms[0] - pairs.sft_weight * pairs.weight * means[:, 0]
-    return LinearDualClipOutput(losses, *terms[1:], chosen.detach(), rejected.detach())
+    constants = *terms[1:], chosen.detach(), rejected.detach()
+    return LinearDualClipOutput(losses, *constants)
 
 
 def _job(

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from .options import PairRule, PairTerms, Shaping, accumulation_dtype
 
-# Elements of a logits tile turned to fp32 at a time: bounds the temporaries (4 MiB each), and keeps them in cache.
-_BLOCK_ELEMENTS = 1 << 20
+# Elements of a logits tile turned to fp32 at a time: bounds the temporaries (1 MiB each), and keeps them in cache.
+_BLOCK_ELEMENTS = 1 << 18
+_PLAIN = Shaping()
 
 
 def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor, Tensor]:
@@ -40,14 +41,17 @@ def grad_logits(
 
     Shapes: logits and out [R, V], targets, lse and coef [R]; a coef of None is 1. Rows with a negative target get 0.
     """
-    factors = torch.where(targets >= 0, torch.ones_like(lse) if coef is None else coef, 0.0)
+    silent = targets < 0 if coef is None else (targets < 0) | (coef == 0)
     for block in _row_blocks(logits):
         shaped = shaping.apply(logits[block].to(lse.dtype))
-        grad = torch.exp(shaped - lse[block].unsqueeze(1)).neg_()
+        grad = torch.sub(shaped, lse[block].unsqueeze(1)).exp_().neg_()
         hot = targets[block].clamp_min(0).unsqueeze(1)
         grad.scatter_add_(1, hot, torch.ones_like(hot, dtype=grad.dtype))
-        factor = factors[block].unsqueeze(1)
-        out[block] = torch.where(factor == 0, 0.0, grad.mul_(shaping.slope(shaped)).mul_(factor))
+        if shaping != _PLAIN:
+            grad.mul_(shaping.slope(shaped))
+        if coef is not None:
+            grad.mul_(coef[block].unsqueeze(1))
+        out[block] = grad.masked_fill_(silent[block].unsqueeze(1), 0.0)  # exactly 0, even where logits are not finite
     return out
 
 
