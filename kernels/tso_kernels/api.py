@@ -46,7 +46,8 @@ def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, bac
     checks.check_floating("logits", logits, "N", "T", "V")
     checks.check_labels(labels, tuple(logits.shape[:2]), logits)
     checks.check_label_range(labels, logits.shape[-1])
-    totals: Tensor = SequenceLogps.apply(logits, labels, choose_ops(backend, logits.device, logits.dtype))
+    ops = choose_ops(backend, logits.device, logits.dtype)
+    totals: Tensor = SequenceLogps.apply(logits, labels.to(torch.int64), ops)
     return totals / (labels != IGNORE).sum(-1).clamp_min(1) if average else totals
 
 

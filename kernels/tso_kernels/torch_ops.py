@@ -11,16 +11,16 @@ from torch import Tensor
 
 from .options import PairRule, PairTerms, Shaping, accumulation_dtype
 
-# Elements of a logits tile turned to fp32 at a time: bounds the temporaries (1 MiB each), and keeps them in cache.
-_BLOCK_ELEMENTS = 1 << 18
+# Elements of a logits tile turned to fp32 at a time: bounds the temporaries (4 MiB each), with few parallel regions.
+_BLOCK_ELEMENTS = 1 << 20
 _PLAIN = Shaping()
 
 
 def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor, Tensor]:
     """Log-probability of each row's target, and each row's log-sum-exp: [R, V] and [R] -> [R], [R], fp32 (or float64).
 
-    Rows whose target is negative count for nothing: both results are 0. The result is clamped to be at most 0, which
-    rounding may otherwise break where one token takes all the probability.
+    Rows whose target is negative count for nothing: both results are 0. No log-probability exceeds 0, however
+    its parts were rounded.
     """
     dtype = accumulation_dtype(logits.dtype)
     lse = torch.zeros(len(logits), dtype=dtype, device=logits.device)

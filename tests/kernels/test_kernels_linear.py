@@ -108,7 +108,8 @@ def test_policy_equal_to_reference_is_exactly_log_two(problems):
     )
     assert (output.chosen_rewards == 0).all() and (output.rejected_rewards == 0).all()
     assert output.loss.item() == pytest.approx(math.log(2), abs=1e-7)
-    assert gradients[0].abs().sum() > 0
+    assert output.chosen_active.all() and output.rejected_active.all()
+    assert (gradients[0].flatten(1).abs().sum(-1) > 0).all()  # bounds of 0 do not stop the first step
 
 
 def test_a_batch_without_rows_is_a_zero_with_a_graph(problems):
@@ -249,3 +250,27 @@ def test_the_whole_loss_may_be_checkpointed(problems):
         )
         loss.backward()
         assert torch.equal(hidden.grad, want[0]) and torch.equal(weight.grad, want[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_labels_may_be_32_bit(problems, dtype):
+    p = problems()
+    logits = p.hidden @ p.weight.t()
+    want = reference.sequence_logps(logits, p.labels)
+    torch.testing.assert_close(tso_kernels.sequence_logps(logits, p.labels.to(dtype)), want)
+    torch.testing.assert_close(tso_kernels.linear_sequence_logps(p.hidden, p.weight, p.labels.to(dtype)), want)
+    packed = p.hidden.flatten(0, 1), p.weight, p.labels.flatten().to(dtype)
+    ids = torch.arange(6, dtype=dtype).repeat_interleave(12)
+    torch.testing.assert_close(tso_kernels.linear_sequence_logps(*packed, sequence_ids=ids, num_sequences=6), want)
+
+
+def test_rows_do_not_depend_on_their_neighbours(problems):
+    """What MIN_ROWS is for: true of the CPU libraries tried, and the reason why equal models have log-ratios of 0."""
+    p = problems(pairs=4, tokens=60, width=64, vocabulary=1000, share=1.0).to(torch.float32)
+    for sequence, counted in enumerate((1, 2, 3, 5, 8, 13, 21, 60)):
+        p.labels[sequence, counted:] = IGNORE
+    together = tso_kernels.linear_sequence_logps(p.hidden, p.weight, p.labels)
+    alone = [
+        tso_kernels.linear_sequence_logps(h[None], p.weight, y[None]) for h, y in zip(p.hidden, p.labels, strict=True)
+    ]
+    assert torch.equal(together, torch.cat(alone))

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+import tso_kernels
 from tso_kernels import reference
 from tso_kernels.checks import make_rule
 from tso_kernels.options import Bounds, PairRule
@@ -61,22 +62,40 @@ def test_infinite_clips_are_dpo_as_first_published():
     torch.testing.assert_close(got, want, rtol=1e-13, atol=0)
 
 
-def test_gradient_passes_at_the_bound_and_not_beyond():
+def defined(*logps, beta, chosen_clip, rejected_clip):
+    return reference.dual_clip_loss(*logps, make_rule(beta, chosen_clip, rejected_clip))
+
+
+BOTH = pytest.mark.parametrize("loss", [defined, tso_kernels.dual_clip_loss], ids=["definition", "public"])
+
+
+@BOTH
+def test_gradient_passes_at_the_bound_and_not_beyond(loss):
     zero = torch.zeros(3, dtype=torch.float64)
     chosen = torch.tensor([4.0, 4.0 + 1e-9, 3.0], dtype=torch.float64, requires_grad=True)
     rejected = torch.tensor([-2.0, -2.0 - 1e-9, -1.0], dtype=torch.float64, requires_grad=True)
-    output = reference.dual_clip_loss(chosen, rejected, zero, zero, make_rule(0.5, 2.0, 1.0))
+    output = loss(chosen, rejected, zero, zero, beta=0.5, chosen_clip=2.0, rejected_clip=1.0)
     output.loss.backward()
     assert output.chosen_active.tolist() == output.rejected_active.tolist() == [True, False, True]
     assert (chosen.grad != 0).tolist() == (rejected.grad != 0).tolist() == [True, False, True]
 
 
-def test_bounds_of_zero_do_not_stop_the_first_step():
+@BOTH
+def test_bounds_of_zero_do_not_stop_the_first_step(loss):
     same = [torch.full((4,), -7.0, dtype=torch.float64).requires_grad_() for _ in range(4)]
-    loss = reference.dual_clip_loss(*same, make_rule(0.1, 0.0, 0.0)).loss
-    loss.backward()
-    assert loss.item() == pytest.approx(math.log(2), abs=1e-15)
+    output = loss(*same, beta=0.1, chosen_clip=0.0, rejected_clip=0.0)
+    output.loss.backward()
+    assert output.loss.item() == pytest.approx(math.log(2), abs=1e-15)
     assert (same[0].grad == -0.1 / 8).all() and (same[1].grad == 0.1 / 8).all()
+
+
+@BOTH
+def test_a_nan_is_not_hidden_by_a_mask(loss):
+    chosen = torch.tensor([math.nan, 0.0], dtype=torch.float64, requires_grad=True)
+    zero = torch.zeros(2, dtype=torch.float64)
+    output = loss(chosen, zero, zero, zero, beta=0.1, chosen_clip=1.0, rejected_clip=1.0)
+    output.loss.backward()
+    assert output.loss.isnan() and chosen.grad[0].isnan() and output.chosen_active.all()
 
 
 def test_both_ends_of_a_side_can_be_bounded():
