@@ -20,13 +20,8 @@ from .chunked import LinearDualClip, LinearSequenceLogps, PairJob
 from .head import Job, Wanted
 from .logps import PairLoss, SequenceLogps
 from .options import IGNORE, DualClipOutput, LinearDualClipOutput, accumulation_dtype
+from .plan import loss_scale, plan_pass, wanted_gradients
 from .reference import reduce_losses
-from .rows import row_capacity, select_rows
-
-# Bytes of logits held at a time unless the caller says otherwise. More than the caches on purpose: whole pairs must fit
-# for the three-product path, and larger products run nearer to the machine's speed.
-_DEFAULT_BUDGET = {"cpu": 256 << 20}
-_DEVICE_BUDGET = 1 << 30
 
 
 def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, backend: str = "auto") -> Tensor:
@@ -87,10 +82,10 @@ def linear_sequence_logps(
         num_sequences = len(hidden)
     elif num_sequences is None:
         raise ValueError("packed hidden states need num_sequences: how many sequences sequence_ids number")
-    job = _job(
+    job = plan_pass(
         hidden, weight, bias, labels, sequence_ids, num_sequences, (softcap, logit_scale), memory_budget, backend
     )
-    totals: Tensor = LinearSequenceLogps.apply(hidden, weight, bias, job, _wanted(hidden, weight, bias))
+    totals: Tensor = LinearSequenceLogps.apply(hidden, weight, bias, job, wanted_gradients(hidden, weight, bias))
     return totals / job.rows.lengths if average else totals
 
 
@@ -134,7 +129,7 @@ def dual_clip_loss(
     checks.check_floating(names[0], policy_chosen_logps, "B")
     for name, tensor in zip(names[1:], inputs[1:], strict=True):
         _check_pairs(name, tensor, len(policy_chosen_logps), inputs[0])
-    checks.check_reduction(reduction, normalizer)
+    normalizer = checks.check_reduction(reduction, normalizer)
     rule = checks.make_rule(beta, chosen_clip, rejected_clip)
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in inputs) else torch.float32
     smoothing = checks.per_pair("label_smoothing", label_smoothing, 0.0, 0.5, inputs[0], dtype)
@@ -195,7 +190,7 @@ def linear_dual_clip_loss(
     neighbours, but no BLAS promises that, and GPU libraries choose by shape.
     """
     checks.check_hidden(hidden, sequence_ids)
-    checks.check_reduction(reduction, normalizer)
+    normalizer = checks.check_reduction(reduction, normalizer)
     checks.check_floating("ref_chosen_logps", ref_chosen_logps, "B")
     sequences = 2 * len(ref_chosen_logps)
     if sequence_ids is None and len(hidden) != sequences:
@@ -207,7 +202,9 @@ def linear_dual_clip_loss(
     if not (math.isfinite(sft_weight) and sft_weight >= 0):
         raise ValueError(f"sft_weight must be 0 or more; it is {sft_weight}")
     shape = softcap, logit_scale
-    job = _job(hidden, head_weight, bias, labels, sequence_ids, sequences, shape, memory_budget, backend, paired=True)
+    job = plan_pass(
+        hidden, head_weight, bias, labels, sequence_ids, sequences, shape, memory_budget, backend, paired=True
+    )
     dtype = accumulation_dtype(job.dtype)
     counted = torch.tensor([sum(pair) > 0 for pair in zip(job.rows.counts[::2], job.rows.counts[1::2], strict=True)])
     pairs = PairJob(
@@ -218,9 +215,9 @@ def linear_dual_clip_loss(
         checks.per_pair("weight", weight, 1.0, math.inf, ref_chosen_logps, dtype) * counted.to(hidden.device),
         float(sft_weight),
         average,
-        _scale(reduction, normalizer, sequences // 2),
+        loss_scale(reduction, normalizer, sequences // 2),
     )
-    wanted = _wanted(hidden, head_weight, bias)
+    wanted = wanted_gradients(hidden, head_weight, bias)
     if reduction == "none":
         return _unreduced(hidden, head_weight, bias, job, pairs, wanted)
     loss, *constants = LinearDualClip.apply(hidden, head_weight, bias, job, pairs, wanted)
@@ -239,45 +236,6 @@ def _unreduced(
     losses = terms[0] - pairs.sft_weight * pairs.weight * means[:, 0]
     constants = *terms[1:], chosen.detach(), rejected.detach()
     return LinearDualClipOutput(losses, *constants)
-
-
-def _job(
-    hidden: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    sequence_ids: Tensor | None,
-    sequences: int,
-    shape: tuple[float | None, float],
-    memory_budget: int | None,
-    backend: str,
-    *,
-    paired: bool = False,
-) -> Job:
-    """Validate the tensors of a linear path and plan its pass."""
-    checks.check_head(weight, bias, hidden)
-    checks.check_labels(labels, tuple(hidden.shape[:-1]), hidden)
-    shaping = checks.make_shaping(*shape)
-    dtype = checks.product_dtype(hidden, weight)
-    if memory_budget is None:
-        memory_budget = _DEFAULT_BUDGET.get(hidden.device.type, _DEVICE_BUDGET)
-    elif memory_budget <= 0:
-        raise ValueError(f"memory_budget must be a positive number of bytes, or None; it is {memory_budget}")
-    rows = select_rows(labels, sequence_ids, sequences, len(weight), paired=paired)
-    ops = choose_ops(backend, hidden.device, dtype)
-    return Job(rows, shaping, ops, dtype, row_capacity(len(weight), dtype.itemsize, memory_budget))
-
-
-def _wanted(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Wanted:
-    if not torch.is_grad_enabled():
-        return Wanted(False, False, False)
-    return Wanted(hidden.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad)
-
-
-def _scale(reduction: str, normalizer: Tensor | float | None, pairs: int) -> Tensor | float:
-    if reduction != "mean":
-        return 1.0
-    return 1.0 / (max(pairs, 1) if normalizer is None else normalizer)
 
 
 def _check_pairs(name: str, tensor: Tensor, pairs: int, like: Tensor) -> None:

@@ -150,15 +150,18 @@ def _check_range(name: str, good: bool, below: float) -> None:
         raise ValueError(f"{name} must be in [0, {below})" if math.isfinite(below) else f"{name} must be 0 or more")
 
 
-def check_reduction(reduction: str, normalizer: Tensor | float | None) -> None:
+def check_reduction(reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
+    """The normalizer as a number or a constant of no dimensions, None where there is none."""
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
     if normalizer is None:
-        return
+        return None
     if reduction != "mean":
         raise ValueError(f"normalizer is what reduction='mean' divides by; it means nothing with {reduction!r}")
     if isinstance(normalizer, Tensor):
         if normalizer.numel() != 1:
             raise ValueError(f"normalizer must be one number, not a tensor of shape {list(normalizer.shape)}")
-    elif not (math.isfinite(normalizer) and normalizer > 0):
+        return normalizer.detach().reshape(())
+    if not (math.isfinite(normalizer) and normalizer > 0):
         raise ValueError(f"normalizer must be positive: the number of pairs of the global batch; it is {normalizer}")
+    return normalizer

@@ -53,7 +53,7 @@ def select_rows(labels: Tensor, sequence_ids: Tensor | None, sequences: int, voc
     if paired:
         half = sequences // 2
         counts = [counts[side * half + pair] for pair in range(half) for side in (0, 1)]
-    lengths = torch.tensor(counts, dtype=torch.float64).clamp_min(1).to(labels.device, torch.float32)
+    lengths = torch.tensor(counts, dtype=torch.float32).clamp_min(1).to(labels.device)
     return Rows(index[order], targets[order], counts, [0, *accumulate(counts)], lengths)
 
 

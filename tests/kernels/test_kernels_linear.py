@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import platform
 from dataclasses import replace
 
 import pytest
@@ -180,7 +181,7 @@ class Spy:
 @pytest.fixture
 def spy(monkeypatch):
     spy = Spy()
-    monkeypatch.setattr("tso_kernels.api.choose_ops", lambda *_: spy)
+    monkeypatch.setattr("tso_kernels.plan.choose_ops", lambda *_: spy)
     return spy
 
 
@@ -264,6 +265,7 @@ def test_labels_may_be_32_bit(problems, dtype):
     torch.testing.assert_close(tso_kernels.linear_sequence_logps(*packed, sequence_ids=ids, num_sequences=6), want)
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="tried on x86-64 only")
 def test_rows_do_not_depend_on_their_neighbours(problems):
     """What MIN_ROWS is for: true of the CPU libraries tried, and the reason why equal models have log-ratios of 0."""
     p = problems(pairs=4, tokens=60, width=64, vocabulary=1000, share=1.0).to(torch.float32)
@@ -274,3 +276,12 @@ def test_rows_do_not_depend_on_their_neighbours(problems):
         tso_kernels.linear_sequence_logps(h[None], p.weight, y[None]) for h, y in zip(p.hidden, p.labels, strict=True)
     ]
     assert torch.equal(together, torch.cat(alone))
+
+
+def test_the_normalizer_may_be_a_tensor(problems):
+    p = problems()
+    want, _ = p.run(tso_kernels.linear_dual_clip_loss, normalizer=7)
+    got, _ = p.run(tso_kernels.linear_dual_clip_loss, normalizer=torch.tensor([7]))
+    torch.testing.assert_close(got.loss, want.loss)
+    logps = got.chosen_logps, got.rejected_logps, p.ref_chosen, p.ref_rejected
+    torch.testing.assert_close(tso_kernels.dual_clip_loss(*logps, normalizer=torch.tensor([7.0])).loss, want.loss)
