@@ -2,8 +2,8 @@
 
 Every function takes backend="auto" | "triton" | "torch": auto is Triton on CUDA and ROCm devices where triton is
 installed, torch elsewhere and for float64; a backend that cannot run raises, and nothing falls back in silence.
-Errors: TypeError for wrong types and dtypes, ValueError for wrong shapes, values and devices, RuntimeError for a backend
-that cannot run here.
+Errors: TypeError for wrong types and dtypes, ValueError for wrong shapes, values and devices, RuntimeError for a
+backend that cannot run here.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def linear_sequence_logps(
         labels: [N, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
         bias: [V] or None.
         average: the mean over the counted labels instead of their sum.
-        memory_budget: bytes of logits to hold; None is 256 MiB on the CPU and 1 GiB elsewhere. At least 64 rows are held.
+        memory_budget: bytes of logits to hold; None is 256 MiB on the CPU, 1 GiB elsewhere. At least 64 rows are held.
 
     Returns:
         [N] fp32 (float64 for float64 inputs). Differentiable in hidden, weight and bias.
@@ -165,17 +165,17 @@ def linear_dual_clip_loss(
     """`dual_clip_loss` of hidden states through a language-model head, without ever holding all logits.
 
     Only rows whose label counts are computed; whole pairs at a time, as many as `memory_budget` bytes of logits hold (a
-    pair too large for it has its logits computed twice). The gradient is computed in the forward pass, so the loss can go
-    backward once; sides that are saturated cost no gradient products, a frozen head none of its own, and under no_grad
-    there are none at all. With reduction="none" the logits are computed again in the backward.
+    pair too large for it has its logits computed twice). The gradient is computed in the forward pass, so the loss can
+    go backward once; saturated sides cost no gradient products, a frozen head none of its own, and under no_grad there
+    are none at all. With reduction="none" the logits are computed again in the backward.
 
     Args:
-        hidden: [2B, T, H], sequences 0..B-1 chosen and B..2B-1 rejected, pair i being i and B + i; or packed [R, H] with
-            `sequence_ids` [R] in 0..2B-1.
+        hidden: [2B, T, H], sequences 0..B-1 chosen and B..2B-1 rejected, pair i being i and B + i; or packed [R, H]
+            with `sequence_ids` [R] in 0..2B-1.
         head_weight: [V, H], of the dtype of `hidden` unless autocast is on. Named so because `weight` weighs pairs.
         labels: [2B, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
-        ref_chosen_logps, ref_rejected_logps: [B], as `linear_sequence_logps` gives them under the reference with the same
-            `average`; constants.
+        ref_chosen_logps, ref_rejected_logps: [B], as `linear_sequence_logps` gives them under the reference with the
+            same `average`; constants.
         bias, softcap, logit_scale, average, memory_budget: as in `linear_sequence_logps`.
         beta, chosen_clip, rejected_clip, label_smoothing, weight, reduction, normalizer: as in `dual_clip_loss`.
         sft_weight: each pair adds sft_weight * weight * NLL(chosen) / (number of chosen tokens) to its loss, before the

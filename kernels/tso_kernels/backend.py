@@ -1,4 +1,4 @@
-"""Which code runs: Triton kernels or plain torch. Triton is imported here on demand and nowhere else outside triton_ops."""
+"""Which code runs: Triton kernels or plain torch. Only this file and triton_ops import triton, and only on demand."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ Clip = float | tuple[float, float]
 
 
 def check_floating(name: str, value: Any, *shape: str) -> Tensor:
-    """`value` as a floating-point tensor with one dimension for every letter of `shape`; any shape if there are none."""
+    """`value` as a floating-point tensor with a dimension for every letter of `shape`; any shape if there are none."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
     if not value.is_floating_point():
@@ -37,8 +37,8 @@ def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
         )
     if tuple(labels.shape) != shape:
         raise ValueError(
-            f"labels must have shape {list(shape)}, not {list(labels.shape)}; shift them first, so that labels[n, t] is "
-            "the token that position t predicts"
+            f"labels must have shape {list(shape)}, not {list(labels.shape)}; shift them first, so that labels[n, t] "
+            "is the token that position t predicts"
         )
     check_device("labels", labels, like)
     return labels

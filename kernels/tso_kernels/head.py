@@ -128,7 +128,7 @@ def _add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor, coef: Tensor) -
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in fp32. fp16 sums may pass 65504 where the CPU has no mixed product, so it widens; bf16 cannot overflow."""
+    """a @ b in fp32. fp16 sums may pass 65504 where the CPU has no mixed product, so it widens; bf16 cannot."""
     if a.is_cuda:
         return torch.mm(a, b, out_dtype=torch.float32)
     if a.dtype == torch.float16:

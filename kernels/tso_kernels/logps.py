@@ -1,4 +1,4 @@
-"""The two losses that start where logits, or log-probabilities, already exist, as autograd functions over row operations.
+"""Losses that start where logits, or log-probabilities, already exist, as autograd functions over row operations.
 
 Unlike `torch.log_softmax`, no second tensor as large as the logits is kept for the backward, and the log-sum-exp is
 computed in fp32 whatever the logits' dtype.

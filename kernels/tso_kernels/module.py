@@ -13,7 +13,7 @@ from .options import DualClipOutput, LinearDualClipOutput
 
 
 class DualClipLoss(nn.Module):
-    """`dual_clip_loss` with its options fixed; `linear` is `linear_dual_clip_loss` with the same options unless told otherwise.
+    """`dual_clip_loss` with its options fixed; `linear` is `linear_dual_clip_loss` with them unless told otherwise.
 
     It has no parameters. Arguments are those of `dual_clip_loss`; a wrong beta or clip raises ValueError here already.
     """

@@ -1,4 +1,4 @@
-"""The plan of a linear path's pass, from its arguments: what is checked, which rows, which backend, how many at a time."""
+"""From the arguments of a linear path to the plan of its pass: checks, rows, backend, tile size."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False) -> Tensor:
-    """Log-probability of each sequence's counted labels, [N, T, V] and [N, T] -> [N]; the mean over them if `average`."""
+    """Log-probability of each sequence's counted labels, [N, T, V] and [N, T] -> [N]; their mean if `average`."""
     total = token_logps(logits, labels).sum(-1)
     return total / count_labels(labels).clamp_min(1) if average else total
 

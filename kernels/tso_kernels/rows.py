@@ -81,7 +81,7 @@ def split_span(start: int, stop: int, capacity: int) -> list[tuple[int, int]]:
 
 
 def group_pairs(counts: list[int], capacity: int) -> list[tuple[int, int]]:
-    """Cut pairs (two slots each) into runs [first, last) of at most `capacity` rows; a larger pair is a run of its own."""
+    """Cut pairs (two slots each) into runs [first, last) of at most `capacity` rows; a larger pair is its own run."""
     groups: list[tuple[int, int]] = []
     first, used = 0, 0
     for pair in range(len(counts) // 2):
@@ -94,7 +94,7 @@ def group_pairs(counts: list[int], capacity: int) -> list[tuple[int, int]]:
 
 
 def nonzero_runs(values: list[float], starts: list[int], first: int = 0) -> list[tuple[int, int]]:
-    """Row spans of the maximal runs of slots (from `first` on) whose value is not 0; slots without rows never split one."""
+    """Row spans of the maximal runs of slots (from `first` on) whose value is not 0; empty slots never split one."""
     runs: list[tuple[int, int]] = []
     for slot, value in enumerate(values, first):
         start, stop = starts[slot], starts[slot + 1]

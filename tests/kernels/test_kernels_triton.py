@@ -17,7 +17,7 @@ TARGETS = [("cuda", "80", "32"), ("cuda", "90", "32"), ("cuda", "100", "32"), ("
 
 
 def run(tmp_path, *command, **variables):
-    """Run python with the package importable, `variables` set, and a compilation cache of its own; returns its output."""
+    """Output of python with the package importable, `variables` set, and a compilation cache of its own."""
     paths = os.pathsep.join(p for p in (str(Path(tso_kernels.__file__).parents[1]), os.environ.get("PYTHONPATH")) if p)
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment |= {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(tmp_path)} | variables

@@ -1,7 +1,7 @@
 """Compile every kernel for one GPU architecture, without the GPU: python triton_compile.py cuda 90 32.
 
-Prints one line a variant: kernel, dtype, flags, bytes of shared memory. Raises where a kernel does not compile, or where
-a row's offset is not 64-bit.
+Prints one line a variant: kernel, dtype, flags, bytes of shared memory. Raises where a kernel does not compile, or
+where a row's offset is not 64-bit.
 """
 
 from __future__ import annotations

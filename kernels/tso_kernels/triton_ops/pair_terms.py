@@ -1,4 +1,4 @@
-"""The pair rule in one kernel: losses, derivatives, rewards and gradient masks of B pairs from four log-probabilities."""
+"""The pair rule in one kernel: losses, derivatives, rewards and masks of B pairs from four log-probabilities."""
 
 from __future__ import annotations
 

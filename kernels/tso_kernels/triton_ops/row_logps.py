@@ -53,7 +53,7 @@ def row_logps_kernel(
 
 
 def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor, Tensor]:
-    """As `torch_ops.row_logps`: logits [R, V] with unit stride along V, targets [R] -> log-probs, log-sum-exps, [R] fp32."""
+    """As `torch_ops.row_logps`: logits [R, V] with unit stride along V, targets [R] -> log-probs, log-sum-exps."""
     rows, vocabulary = logits.shape
     logps = torch.empty(rows, dtype=torch.float32, device=logits.device)
     lse = torch.empty_like(logps)
