@@ -70,7 +70,7 @@ class DualClipOutput(NamedTuple):
 
 
 class LinearDualClipOutput(NamedTuple):
-    """What `linear_dual_clip_loss` returns: a `DualClipOutput` and log-probabilities. Only `loss` carries a gradient."""
+    """From `linear_dual_clip_loss`: a `DualClipOutput` and log-probabilities. Only `loss` carries a gradient."""
 
     loss: Tensor
     chosen_rewards: Tensor
