@@ -1,0 +1,180 @@
+//! The store as an open file: creating, opening, copying and checking it, and the two ways into it, reading and writing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+
+use super::connect::{connect_reader, connect_writer, lines, seal, writing_flags};
+use super::files::{build, explain, lock};
+use super::rows::commit;
+use super::schema::{Tables, inspect, lay_down, tables};
+use crate::{Error, Result};
+
+/// One run's store, open. At most one process writes; any number read at the same time.
+///
+/// Reads go through a connection of their own that cannot write. Fields are dropped in this order: the writing
+/// connection closes after the reading one, so that it folds the log into the file, and the lock goes last.
+#[derive(Debug)]
+pub struct Ledger {
+    path: PathBuf,
+    process: u32,
+    tables: Tables,
+    reader: Connection,
+    writer: Option<Connection>,
+    _lock: Option<File>,
+}
+
+impl Ledger {
+    /// Makes a new store with these entries in `meta` and opens it for writing.
+    ///
+    /// # Errors
+    /// `Conflict` when something of that name exists, `Locked` while another process makes it, `DiskFull`, `Io`.
+    pub fn create(path: &Path, meta: &BTreeMap<String, String>) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        let lock = build(&path, |temp| {
+            let flags = writing_flags() | OpenFlags::SQLITE_OPEN_CREATE;
+            Connection::open_with_flags(temp, flags)
+                .map_err(Error::from)
+                .and_then(|mut conn| {
+                    lay_down(&mut conn, meta)?;
+                    seal(conn)
+                })
+                .map_err(|error| explain(&path, error))
+        })?;
+        Self::attach(path, Some(lock))
+    }
+
+    /// Opens a store, for writing unless `read_only`.
+    ///
+    /// # Errors
+    /// `Io` when there is none, `Damaged` when it is no healthy store, `Version` when another version wrote it,
+    /// `Locked` when another process writes it.
+    pub fn open(path: &Path, read_only: bool) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        inspect(&path)?;
+        let lock = if read_only { None } else { Some(lock(&path)?) };
+        Self::attach(path, lock)
+    }
+
+    fn attach(path: PathBuf, lock: Option<File>) -> Result<Self> {
+        let connect = || {
+            // The writer first: it replays what a killed process left in the log.
+            let writer = lock.as_ref().map(|_| connect_writer(&path)).transpose()?;
+            let reader = connect_reader(&path)?;
+            Ok((tables(&reader)?, reader, writer))
+        };
+        let (tables, reader, writer) = connect().map_err(|error| explain(&path, error))?;
+        let ledger = Ledger {
+            process: std::process::id(),
+            tables,
+            reader,
+            writer,
+            _lock: lock,
+            path,
+        };
+        ledger.require_health()?;
+        Ok(ledger)
+    }
+
+    /// The store's file, as an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this handle cannot write.
+    #[must_use]
+    pub fn read_only(&self) -> bool {
+        self.writer.is_none()
+    }
+
+    /// Copies the store as it stands at this moment to a new file of its own.
+    ///
+    /// # Errors
+    /// `Conflict` when something of that name exists, `DiskFull`, `Io`.
+    pub fn fork(&self, path: &Path) -> Result<()> {
+        let path = std::path::absolute(path)?;
+        self.reading(|_| Ok(()))?;
+        let copy = |temp: &Path| {
+            let name = temp
+                .to_str()
+                .ok_or_else(|| Error::Invalid(format!("{} is not UTF-8", temp.display())))?;
+            self.reader.execute("VACUUM INTO ?1", [name])?;
+            seal(Connection::open_with_flags(temp, writing_flags())?)
+        };
+        build(&path, |temp| {
+            copy(temp).map_err(|error| explain(&path, error))
+        })?;
+        Ok(())
+    }
+
+    /// Everything that is wrong with the file, one line each: its structure, its rules, its references.
+    ///
+    /// # Errors
+    /// When the check itself cannot be carried out.
+    pub fn check(&self) -> Result<Vec<String>> {
+        self.reading(|conn| {
+            let mut found = lines(conn, "PRAGMA integrity_check")?;
+            found.retain(|line| line != "ok");
+            found.extend(lines(
+                conn,
+                r#"SELECT "table" || ', row ' || rowid || ': refers to a missing row of ' || parent
+                   FROM pragma_foreign_key_check"#,
+            )?);
+            Ok(found)
+        })
+    }
+
+    fn require_health(&self) -> Result<()> {
+        let found = self.reading(|conn| lines(conn, "PRAGMA quick_check(1)"))?;
+        match found.iter().find(|line| *line != "ok") {
+            None => Ok(()),
+            Some(detail) => Err(Error::Damaged {
+                path: self.path.clone(),
+                detail: detail.clone(),
+            }),
+        }
+    }
+
+    /// Runs `work` on a connection that cannot write.
+    pub(super) fn reading<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.require_process()?;
+        work(&self.reader).map_err(|error| explain(&self.path, error))
+    }
+
+    /// Runs `work` in one transaction; any error takes back all of it.
+    pub(super) fn writing<T>(
+        &mut self,
+        work: impl FnOnce(&Connection, &Tables) -> Result<T>,
+    ) -> Result<T> {
+        self.require_process()?;
+        let Some(conn) = self.writer.as_mut() else {
+            return Err(Error::Invalid(format!(
+                "{} was opened for reading only",
+                self.path.display()
+            )));
+        };
+        let run = || {
+            let transaction = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            // Rows of one unit may name one another in any order; SQLite looks at the commit.
+            transaction.pragma_update(None, "defer_foreign_keys", true)?;
+            let value = work(&transaction, &self.tables)?;
+            commit(&transaction)?;
+            Ok(value)
+        };
+        run().map_err(|error| explain(&self.path, error))
+    }
+
+    /// SQLite's locks do not survive a fork: a forked child that wrote would break the store.
+    fn require_process(&self) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "{} was opened by the parent process; open it again in this one",
+            self.path.display()
+        )))
+    }
+}
