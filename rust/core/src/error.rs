@@ -9,6 +9,14 @@ pub enum Error {
     #[error("{0}")]
     Invalid(String),
 
+    /// The caller asked a long call to end (Ctrl-C); nothing was changed.
+    #[error("stopped on request")]
+    Stopped,
+
+    /// A fault of this crate, never of the caller: a panic that was caught, or threads the system would not give.
+    #[error("{0}")]
+    Internal(String),
+
     /// Another process holds the run.
     #[error(
         "{} is in use by another process; wait for it to end, or choose another output folder",

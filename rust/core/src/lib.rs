@@ -4,7 +4,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dedup;
+pub mod diversity;
 pub mod error;
 pub mod ledger;
+pub mod ragged;
+pub mod run;
+mod shingle;
 
 pub use error::{Error, Result};

@@ -5,7 +5,23 @@ mod ledger_support;
 
 use ledger_support::{count, rows, run_with_prompts, text};
 use tso_core::Error;
-use tso_core::ledger::{Draw, Ledger, PlanRequest, Value, draw_seed};
+use tso_core::ledger::{CellRequest, Draw, Ledger, PlanRequest, Value, draw_seed};
+
+fn cell(name: &str, draws: u32) -> CellRequest {
+    CellRequest {
+        cell: name.into(),
+        draws,
+        prompts: None,
+    }
+}
+
+fn own(name: &str, prompts: &[&str]) -> CellRequest {
+    let prompts = prompts.iter().map(ToString::to_string).collect();
+    CellRequest {
+        prompts: Some(prompts),
+        ..cell(name, 1)
+    }
+}
 
 fn request() -> PlanRequest {
     PlanRequest {
@@ -13,11 +29,7 @@ fn request() -> PlanRequest {
         purpose: "train".into(),
         run_seed: 17,
         prompts: ["p2", "p0", "p1"].map(String::from).into(),
-        cells: vec![
-            ("reference".into(), 2),
-            ("human".into(), 0),
-            ("policy".into(), 1),
-        ],
+        cells: vec![cell("reference", 2), cell("human", 0), cell("policy", 1)],
         batch_size: 4,
     }
 }
@@ -55,15 +67,7 @@ fn a_plan_goes_by_cell_then_prompt_then_draw() {
     let plan = run.ledger.plan_draws(&request()).unwrap();
     let told: Vec<_> = plan
         .iter()
-        .map(|d| {
-            (
-                d.draw_id,
-                d.prompt_id.as_str(),
-                d.cell.as_str(),
-                d.draw,
-                d.batch,
-            )
-        })
+        .map(|d| (d.draw_id, d.prompt_id.as_str(), d.cell.as_str(), d.draw, d.batch))
         .collect();
     assert_eq!(
         told,
@@ -80,10 +84,7 @@ fn a_plan_goes_by_cell_then_prompt_then_draw() {
         ]
     );
     for draw in &plan {
-        assert_eq!(
-            draw.seed,
-            draw_seed(17, 1, &draw.prompt_id, &draw.cell, draw.draw)
-        );
+        assert_eq!(draw.seed, draw_seed(17, 1, &draw.prompt_id, &draw.cell, draw.draw));
     }
     let info = run.ledger.info(1, "plan/train", 0).unwrap();
     assert_eq!(info.as_deref(), Some(r#"{"draws": 9, "batches": 3}"#));
@@ -120,7 +121,7 @@ fn a_plan_is_laid_down_once() {
             ..request()
         },
         PlanRequest {
-            cells: vec![("reference".into(), 2)],
+            cells: vec![cell("reference", 2)],
             ..request()
         },
         PlanRequest {
@@ -136,11 +137,33 @@ fn a_plan_is_laid_down_once() {
     let path = run.path.clone();
     drop(run.ledger);
     let mut reader = Ledger::open(&path, true).unwrap();
+    assert_eq!(reader.plan_draws(&request()).unwrap(), plan, "seeds survive the store");
+}
+
+#[test]
+fn a_cell_may_answer_some_prompts_only() {
+    let mut run = run_with_prompts(3, 0);
+    let some = PlanRequest {
+        cells: vec![own("human", &["p0", "p2"]), cell("policy", 1)],
+        batch_size: 2,
+        ..request()
+    };
+    let plan = run.ledger.plan_draws(&some).unwrap();
+    let told: Vec<_> = plan
+        .iter()
+        .map(|d| (d.prompt_id.as_str(), d.cell.as_str(), d.batch))
+        .collect();
     assert_eq!(
-        reader.plan_draws(&request()).unwrap(),
-        plan,
-        "seeds survive the store"
+        told,
+        [
+            ("p0", "human", 0),
+            ("p2", "human", 0),
+            ("p2", "policy", 1),
+            ("p0", "policy", 1),
+            ("p1", "policy", 2)
+        ]
     );
+    assert_eq!(run.ledger.plan_draws(&some).unwrap(), plan);
 }
 
 #[test]
@@ -162,7 +185,6 @@ fn an_empty_plan_is_a_plan() {
 #[test]
 fn what_cannot_be_planned_is_refused_by_name() {
     let mut run = run_with_prompts(3, 0);
-    let twice = || vec![("a".to_string(), 1), ("a".to_string(), 1)];
     let cases = [
         (
             PlanRequest {
@@ -194,10 +216,24 @@ fn what_cannot_be_planned_is_refused_by_name() {
         ),
         (
             PlanRequest {
-                cells: twice(),
+                cells: vec![cell("a", 1), cell("a", 1)],
                 ..request()
             },
             r#"cell "a" is given twice"#,
+        ),
+        (
+            PlanRequest {
+                cells: vec![own("human", &["p0", "p0"])],
+                ..request()
+            },
+            r#"prompt "p0" is given twice"#,
+        ),
+        (
+            PlanRequest {
+                cells: vec![own("human", &["p9"])],
+                ..request()
+            },
+            r#"prompt "p9" of a cell"#,
         ),
     ];
     for (bad, says) in cases {
@@ -215,11 +251,7 @@ fn pending_names_the_batches_that_are_not_answered() {
     let mut run = run_with_prompts(3, 0);
     let plan = run.ledger.plan_draws(&request()).unwrap();
     assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 1, 2]);
-    let of = |batch| {
-        plan.iter()
-            .filter(|draw| draw.batch == batch)
-            .collect::<Vec<_>>()
-    };
+    let of = |batch| plan.iter().filter(|draw| draw.batch == batch).collect::<Vec<_>>();
     respond(&mut run.ledger, 1, &of(1));
     assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 2]);
     respond(&mut run.ledger, 0, &of(0)[..3]);

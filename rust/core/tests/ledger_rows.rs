@@ -13,12 +13,7 @@ use tso_core::ledger::{Ledger, Rows, Value};
 const METRIC: [&str; 4] = ["iteration", "step", "name", "value"];
 
 fn metric(step: i64, value: f64) -> Vec<Value> {
-    vec![
-        Value::Int(1),
-        Value::Int(step),
-        text("loss"),
-        Value::Real(value),
-    ]
+    vec![Value::Int(1), Value::Int(step), text("loss"), Value::Real(value)]
 }
 
 /// Writes and expects a refusal whose message holds `says`, with nothing left behind.
@@ -34,27 +29,14 @@ fn refused(ledger: &mut Ledger, tables: &[Rows], says: &str) -> Error {
 fn a_unit_is_written_once() {
     let mut run = run();
     let ledger = &mut run.ledger;
-    let first = rows(
-        "metrics",
-        &METRIC,
-        vec![metric(1, 0.5), metric(2, f64::INFINITY)],
-    );
-    ledger
-        .write(1, "train", 0, r#"{"n": 2}"#, &[first])
-        .unwrap();
+    let first = rows("metrics", &METRIC, vec![metric(1, 0.5), metric(2, f64::INFINITY)]);
+    ledger.write(1, "train", 0, r#"{"n": 2}"#, &[first]).unwrap();
     assert!(ledger.is_done(1, "train", 0).unwrap());
     assert!(!ledger.is_done(1, "train", 1).unwrap());
-    assert_eq!(
-        ledger.info(1, "train", 0).unwrap().as_deref(),
-        Some(r#"{"n": 2}"#)
-    );
+    assert_eq!(ledger.info(1, "train", 0).unwrap().as_deref(), Some(r#"{"n": 2}"#));
     let again = ledger.write(1, "train", 0, "other", &[]).unwrap_err();
     assert!(matches!(again, Error::Conflict(_)), "{again:?}");
-    assert!(
-        again
-            .to_string()
-            .contains("unit 0 of stage \"train\" in iteration 1")
-    );
+    assert!(again.to_string().contains("unit 0 of stage \"train\" in iteration 1"));
     assert_eq!(count(ledger, "metrics"), 2);
 }
 
@@ -64,17 +46,11 @@ fn what_cannot_be_written_is_refused_by_name() {
     let ledger = &mut run.ledger;
     let good = rows("metrics", &METRIC, vec![metric(1, 0.5)]);
     let cases = [
-        (
-            rows("respones", &["a"], vec![]),
-            r#"the nearest is "responses""#,
-        ),
+        (rows("respones", &["a"], vec![]), r#"the nearest is "responses""#),
         (rows("units", &["info"], vec![]), "by the store itself"),
         (rows("meta", &["key"], vec![]), "by the store itself"),
         (rows("sqlite_schema", &["name"], vec![]), "unknown table"),
-        (
-            rows("metrics; DROP TABLE meta", &["name"], vec![]),
-            "unknown table",
-        ),
+        (rows("metrics; DROP TABLE meta", &["name"], vec![]), "unknown table"),
         (
             rows("metrics", &["valeu"], vec![]),
             r#"column of table "metrics": "valeu"; the nearest is "value""#,
@@ -85,11 +61,7 @@ fn what_cannot_be_written_is_refused_by_name() {
             "metrics.name is given twice",
         ),
         (
-            rows(
-                "metrics",
-                &METRIC,
-                vec![metric(5, 1.0), metric(6, f64::NAN)],
-            ),
+            rows("metrics", &METRIC, vec![metric(5, 1.0), metric(6, f64::NAN)]),
             "metrics.value, row 1: is NaN",
         ),
         (
@@ -159,24 +131,14 @@ fn tables_of_a_unit_come_in_any_order() {
         &columns,
         vec![vec![Value::Int(0), Value::Int(0), text("p1")]],
     );
-    run.ledger
-        .write(0, "prompts", 0, "", &[batch, prompts(2, 0)])
-        .unwrap();
+    run.ledger.write(0, "prompts", 0, "", &[batch, prompts(2, 0)]).unwrap();
     assert!(run.ledger.check().unwrap().is_empty());
 }
 
 #[test]
 fn values_come_back_as_they_were() {
     let mut run = run_with_prompts(1, 0);
-    let columns = [
-        "iteration",
-        "purpose",
-        "prompt_id",
-        "cell",
-        "draw",
-        "seed",
-        "batch",
-    ];
+    let columns = ["iteration", "purpose", "prompt_id", "cell", "draw", "seed", "batch"];
     let draw = |n: i64, seed| {
         vec![
             Value::Int(0),
@@ -193,20 +155,13 @@ fn values_come_back_as_they_were() {
         Value::Int(i64::MAX),
         Value::Unsigned(1 << 63),
     ];
-    let written = seeds
-        .iter()
-        .zip(0..)
-        .map(|(seed, n)| draw(n, seed.clone()))
-        .collect();
+    let written = seeds.iter().zip(0..).map(|(seed, n)| draw(n, seed.clone())).collect();
     run.ledger
         .write(0, "x", 0, "", &[rows("draws", &columns, written)])
         .unwrap();
     let found = run
         .ledger
-        .query(
-            "SELECT draw_id, cell, seed FROM draws ORDER BY draw_id",
-            &[],
-        )
+        .query("SELECT draw_id, cell, seed FROM draws ORDER BY draw_id", &[])
         .unwrap();
     let expected = [-1, i64::MAX, i64::MIN].iter().zip(1..);
     let expected: Vec<_> = expected

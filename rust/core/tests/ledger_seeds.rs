@@ -40,9 +40,7 @@ fn weights_at_the_ends_leave_nothing_to_chance() {
 #[test]
 fn a_prompt_sits_out_as_often_as_its_weight_says() {
     for weight in [0.1, 0.25, 0.5, 0.9] {
-        let out = (0..20_000)
-            .filter(|epoch| sits_out(5, *epoch, "p", weight))
-            .count();
+        let out = (0..20_000).filter(|epoch| sits_out(5, *epoch, "p", weight)).count();
         let share = out as f64 / 20_000.0;
         // Four standard deviations.
         let bound = 4.0 * (weight * (1.0 - weight) / 20_000.0_f64).sqrt();

@@ -1,8 +1,24 @@
 //! The Python face of `tso-core`: converts, releases the GIL, and does nothing else.
 
+mod arrays;
+mod call;
+mod dedup;
+mod diversity;
+mod error;
+mod ledger;
+
 use pyo3::prelude::*;
 
 #[pymodule]
-fn _core(_module: &Bound<'_, PyModule>) -> PyResult<()> {
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<ledger::Ledger>()?;
+    module.add_function(wrap_pyfunction!(dedup::dedup_texts, module)?)?;
+    module.add_function(wrap_pyfunction!(dedup::dedup_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::diversity, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::pair_similarity, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::repetition, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::select_diverse, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::pick_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(call::_panic, module)?)?;
     Ok(())
 }

@@ -33,7 +33,7 @@ impl Ledger {
     /// Weights go by prompt id, from 0 to 1; the default is 1.
     ///
     /// # Errors
-    /// `Invalid` for a size of 0, a weight outside 0..1 or of an unknown prompt, or when no prompt can be chosen.
+    /// `Invalid` for a size of 0, or a weight outside 0..1 or of an unknown prompt.
     pub fn choose_prompts(
         &self,
         iteration: i64,
@@ -81,11 +81,6 @@ fn check(prompts: &[String], size: usize, weights: &HashMap<String, f64>) -> Res
     }
     if size == 0 {
         return Err(Error::Invalid("a mini-batch of size 0".into()));
-    }
-    if prompts.iter().all(|id| weights.get(id) == Some(&0.0)) {
-        return Err(Error::Invalid(
-            "no prompt to choose: there is no train prompt with a positive weight".into(),
-        ));
     }
     Ok(())
 }

@@ -22,18 +22,12 @@ pub(super) fn about(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
         if is_full(&error) {
             return Error::DiskFull { path: path.into() };
         }
-        Error::Io(io::Error::new(
-            error.kind(),
-            format!("{}: {error}", path.display()),
-        ))
+        Error::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Holds `<path>.lock` for this process.

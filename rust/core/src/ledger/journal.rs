@@ -104,9 +104,7 @@ impl Ledger {
             self.reader.execute("VACUUM INTO ?1", [name])?;
             seal(Connection::open_with_flags(temp, writing_flags())?)
         };
-        build(&path, |temp| {
-            copy(temp).map_err(|error| explain(&path, error))
-        })?;
+        build(&path, |temp| copy(temp).map_err(|error| explain(&path, error)))?;
         Ok(())
     }
 
@@ -145,10 +143,7 @@ impl Ledger {
     }
 
     /// Runs `work` in one transaction; any error takes back all of it.
-    pub(super) fn writing<T>(
-        &mut self,
-        work: impl FnOnce(&Connection, &Tables) -> Result<T>,
-    ) -> Result<T> {
+    pub(super) fn writing<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {
         self.require_process()?;
         let Some(conn) = self.writer.as_mut() else {
             return Err(Error::Invalid(format!(

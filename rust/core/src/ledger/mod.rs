@@ -18,7 +18,7 @@ mod seeds;
 
 pub use batches::choose;
 pub use journal::Ledger;
-pub use plan::{Draw, PlanRequest};
+pub use plan::{CellRequest, Draw, PlanRequest};
 pub use query::Table;
 pub use rows::{Rows, Value};
 pub use schema::{APPLICATION_ID, VERSION};

@@ -2,9 +2,7 @@
 
 /// The known name with the fewest single-character edits from `name`; the first of several equally near ones.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    known
-        .into_iter()
-        .min_by_key(|candidate| edits(name, candidate))
+    known.into_iter().min_by_key(|candidate| edits(name, candidate))
 }
 
 /// Levenshtein distance by the one-row recurrence.
@@ -24,11 +22,7 @@ fn edits(a: &str, b: &str) -> usize {
 }
 
 /// `unknown table "respones"; the nearest is "responses"`
-pub(crate) fn unknown<'a>(
-    what: &str,
-    name: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     match nearest(name, known) {
         Some(near) => format!("unknown {what} {name:?}; the nearest is {near:?}"),
         None => format!("unknown {what} {name:?}"),
@@ -55,10 +49,7 @@ mod tests {
 
     #[test]
     fn names_the_nearest() {
-        assert_eq!(
-            nearest("respones", ["pairs", "responses"]),
-            Some("responses")
-        );
+        assert_eq!(nearest("respones", ["pairs", "responses"]), Some("responses"));
         assert_eq!(nearest("x", []), None);
         assert_eq!(
             unknown("table", "pair", ["pairs", "labels"]),

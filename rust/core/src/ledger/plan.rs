@@ -25,10 +25,21 @@ pub struct PlanRequest {
     pub run_seed: u64,
     /// Prompt ids, each once, in the order in which they are batched.
     pub prompts: Vec<String>,
-    /// Cells, each once, with the answers that each gives to a prompt.
-    pub cells: Vec<(String, u32)>,
+    /// Cells, each once.
+    pub cells: Vec<CellRequest>,
     /// How many draws are computed together.
     pub batch_size: usize,
+}
+
+/// What a cell is asked for.
+#[derive(Debug, Clone)]
+pub struct CellRequest {
+    /// The cell.
+    pub cell: String,
+    /// How many answers it gives to a prompt.
+    pub draws: u32,
+    /// The prompts that it answers, where these are not all of the plan's.
+    pub prompts: Option<Vec<String>>,
 }
 
 /// One answer to be sampled.
@@ -131,11 +142,19 @@ fn check(request: &PlanRequest) -> Result<()> {
     if request.batch_size == 0 {
         return Err(Error::Invalid("a batch size of 0".into()));
     }
-    refuse_repeated("prompt", request.prompts.iter())?;
-    refuse_repeated("cell", request.cells.iter().map(|(name, _)| name))
+    refuse_repeated("prompt", &request.prompts)?;
+    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell))?;
+    let known: HashSet<&String> = request.prompts.iter().collect();
+    for own in request.cells.iter().filter_map(|cell| cell.prompts.as_ref()) {
+        refuse_repeated("prompt", own)?;
+        if let Some(id) = own.iter().find(|id| !known.contains(id)) {
+            return Err(Error::Invalid(format!("prompt {id:?} of a cell is not in the plan")));
+        }
+    }
+    Ok(())
 }
 
-fn refuse_repeated<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
+fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
         if !seen.insert(name) {
@@ -158,9 +177,9 @@ fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
 fn lay_out(request: &PlanRequest, first_id: i64) -> Vec<Draw> {
     let mut plan: Vec<Draw> = Vec::new();
     let mut batch = -1;
-    for (cell, draws) in &request.cells {
+    for CellRequest { cell, draws, prompts } in &request.cells {
         let mut room = 0;
-        for prompt_id in &request.prompts {
+        for prompt_id in prompts.as_ref().unwrap_or(&request.prompts) {
             for draw in 0..*draws {
                 if room == 0 {
                     batch += 1;
@@ -182,9 +201,7 @@ fn lay_out(request: &PlanRequest, first_id: i64) -> Vec<Draw> {
 }
 
 fn insert_plan(conn: &Connection, request: &PlanRequest, plan: &[Draw]) -> Result<()> {
-    let PlanRequest {
-        iteration, purpose, ..
-    } = request;
+    let PlanRequest { iteration, purpose, .. } = request;
     let batches = plan.last().map_or(0, |last| last.batch + 1);
     let info = format!(r#"{{"draws": {}, "batches": {batches}}}"#, plan.len());
     insert_unit(conn, *iteration, &stage(purpose), 0, &info)?;
@@ -214,11 +231,7 @@ fn refuse_other(request: &PlanRequest, recorded: &[Draw]) -> Result<()> {
     if asked == recorded {
         return Ok(());
     }
-    let at = asked
-        .iter()
-        .zip(recorded)
-        .take_while(|(a, b)| a == b)
-        .count();
+    let at = asked.iter().zip(recorded).take_while(|(a, b)| a == b).count();
     let tell = |plan: &[Draw]| {
         plan.get(at)
             .map_or_else(|| "nothing".into(), |draw| format!("{draw:?}"))

@@ -48,9 +48,8 @@ impl Ledger {
     /// When the store cannot be read.
     pub fn info(&self, iteration: i64, stage: &str, unit: i64) -> Result<Option<String>> {
         self.reading(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT info FROM units WHERE iteration = ?1 AND stage = ?2 AND unit = ?3",
-            )?;
+            let mut statement =
+                conn.prepare_cached("SELECT info FROM units WHERE iteration = ?1 AND stage = ?2 AND unit = ?3")?;
             Ok(statement
                 .query_row(params![iteration, stage, unit], |row| row.get(0))
                 .optional()?)
@@ -145,9 +144,7 @@ fn wrong_sql(error: rusqlite::Error) -> Error {
         | rusqlite::Error::Empty
         | rusqlite::Error::NulError(_)
         | rusqlite::Error::InvalidParameterCount(..) => Error::Invalid(error.to_string()),
-        other if other.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => {
-            Error::Invalid(other.to_string())
-        }
+        other if other.sqlite_error_code() == Some(rusqlite::ErrorCode::Unknown) => Error::Invalid(other.to_string()),
         other => Error::Sqlite(other),
     }
 }

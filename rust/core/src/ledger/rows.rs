@@ -55,31 +55,16 @@ impl Ledger {
     /// # Errors
     /// `Invalid` for an unknown table or column, a value that a column cannot hold, or a NaN; `Conflict` when the unit
     /// or a row is already there, or a row refers to one that is not; `DiskFull`. Nothing is written then.
-    pub fn write(
-        &mut self,
-        iteration: i64,
-        stage: &str,
-        unit: i64,
-        info: &str,
-        tables: &[Rows],
-    ) -> Result<()> {
+    pub fn write(&mut self, iteration: i64, stage: &str, unit: i64, info: &str, tables: &[Rows]) -> Result<()> {
         self.writing(|conn, known| {
             insert_unit(conn, iteration, stage, unit, info)?;
-            tables
-                .iter()
-                .try_for_each(|rows| insert_rows(conn, known, rows))
+            tables.iter().try_for_each(|rows| insert_rows(conn, known, rows))
         })
     }
 }
 
 /// Adds the row of a unit, or says that it is there already.
-pub(super) fn insert_unit(
-    conn: &Connection,
-    iteration: i64,
-    stage: &str,
-    unit: i64,
-    info: &str,
-) -> Result<()> {
+pub(super) fn insert_unit(conn: &Connection, iteration: i64, stage: &str, unit: i64, info: &str) -> Result<()> {
     let added = conn.execute(
         "INSERT INTO units (iteration, stage, unit, info) VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT DO NOTHING",
@@ -150,9 +135,7 @@ fn check_row(rows: &Rows, at: usize, row: &[Value]) -> Result<()> {
             }
             _ => continue,
         };
-        return Err(Error::Invalid(format!(
-            "{table}.{column}, row {at}: {wrong}"
-        )));
+        return Err(Error::Invalid(format!("{table}.{column}, row {at}: {wrong}")));
     }
     Ok(())
 }
@@ -173,9 +156,9 @@ fn refused(table: &str, at: usize, error: rusqlite::Error) -> Error {
     };
     let message = format!("{table}, row {at}: {error}");
     match inner.extended_code {
-        ffi::SQLITE_CONSTRAINT_PRIMARYKEY
-        | ffi::SQLITE_CONSTRAINT_UNIQUE
-        | ffi::SQLITE_CONSTRAINT_ROWID => Error::Conflict(message),
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_ROWID => {
+            Error::Conflict(message)
+        }
         _ if inner.code == ffi::ErrorCode::ConstraintViolation
             || inner.code == ffi::ErrorCode::TypeMismatch
             || inner.code == ffi::ErrorCode::TooBig =>

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// The version of `schema.sql`, kept in the file as `user_version`. Raise it with every change to the tables.
 pub const VERSION: i64 = 1;
 
-/// Marks a SQLite file as a run of tso: the letters `tsor`.
-pub const APPLICATION_ID: i64 = 0x7473_6f72;
+/// Marks a SQLite file as a run of tso: the letters `TSO1`.
+pub const APPLICATION_ID: i64 = 0x5453_4f31;
 
 const SCHEMA: &str = include_str!("schema.sql");
 
@@ -106,9 +106,7 @@ pub(super) fn inspect(path: &Path) -> Result<()> {
     }
     // SQLite would take missing bytes of the last page for zeros. With a log the file may rightly be shorter. The log is
     // looked at before the length: a writer that removes its log has completed the file.
-    let has_log = sibling(path, "-wal")
-        .metadata()
-        .is_ok_and(|log| log.len() > 0);
+    let has_log = sibling(path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
     let length = path.metadata().map_err(about(path))?.len();
     if !has_log && length < stated_length(&header) {
         return Err(damaged("the file is cut off"));
@@ -126,7 +124,5 @@ fn stated_length(header: &[u8; 100]) -> u64 {
 }
 
 fn big_endian(header: &[u8; 100], at: Range<usize>) -> i64 {
-    header[at]
-        .iter()
-        .fold(0, |value, byte| (value << 8) | i64::from(*byte))
+    header[at].iter().fold(0, |value, byte| (value << 8) | i64::from(*byte))
 }

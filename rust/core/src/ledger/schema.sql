@@ -39,6 +39,7 @@ CREATE TABLE cells (
     cell      TEXT NOT NULL,
     position  INTEGER NOT NULL,
     model     TEXT NOT NULL,           -- as configured: reference, policy, policy@1, a name or path, human
+    path      TEXT NOT NULL,           -- what to load; empty for people
     revision  TEXT NOT NULL,           -- what it resolved to: sha256 of a checkpoint, or name@revision
     stage     TEXT NOT NULL CHECK (stage IN ('human', 'base', 'reference', 'policy', 'earlier')),
     scale     REAL,                    -- billions of parameters; null for people
@@ -173,7 +174,7 @@ CREATE TABLE checkpoints (
 
 CREATE TABLE metrics (
     iteration INTEGER NOT NULL,
-    step      INTEGER NOT NULL,        -- optimiser step of the whole run; iteration values carry the last one
+    step      INTEGER NOT NULL,        -- optimiser step within the iteration; 0: a value of the iteration as a whole
     name      TEXT NOT NULL,
     value     REAL NOT NULL,
     PRIMARY KEY (iteration, step, name)

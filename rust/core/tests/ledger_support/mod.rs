@@ -21,11 +21,7 @@ pub fn run() -> Run {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("run.sqlite");
     let ledger = Ledger::create(&path, &meta()).unwrap();
-    Run {
-        folder,
-        path,
-        ledger,
-    }
+    Run { folder, path, ledger }
 }
 
 pub fn run_with_prompts(train: usize, heldout: usize) -> Run {
@@ -47,14 +43,7 @@ pub fn rows(table: &str, columns: &[&str], rows: Vec<Vec<Value>>) -> Rows {
     }
 }
 
-pub const PROMPT: [&str; 6] = [
-    "prompt_id",
-    "position",
-    "split",
-    "messages",
-    "human",
-    "tags",
-];
+pub const PROMPT: [&str; 6] = ["prompt_id", "position", "split", "messages", "human", "tags"];
 
 pub fn prompts(train: usize, heldout: usize) -> Rows {
     let row = |at: usize| {

@@ -1,0 +1,109 @@
+"""Columns between Python and the native module: whatever holds tokens or numbers in, NumPy and Arrow out.
+
+Knows nothing of what the columns mean. pyarrow is imported on first use, so that `import tso` stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tso.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    Edges = tuple[bytearray, bytearray, bytearray]
+
+ID_TYPES = (np.int32, np.uint32, np.int64)
+
+
+def as_tokens(tokens: Any) -> Any:
+    """An Arrow column of token lists. Arrow objects and (values, offsets) in NumPy are passed on without a copy.
+
+    Raises DataError for anything that cannot be read as one list of ids (or None) per row.
+    """
+    if hasattr(tokens, "__arrow_c_stream__") or hasattr(tokens, "__arrow_c_array__"):
+        return tokens
+    import pyarrow as pa
+
+    try:
+        if isinstance(tokens, tuple) and len(tokens) == 2 and all(isinstance(part, np.ndarray) for part in tokens):
+            return _from_offsets(*tokens)
+        # No type is asked for: pyarrow would silently cut 1.5 to 1. What it finds is checked in Rust.
+        column = pa.array(_rows(tokens))
+        return column.cast(pa.list_(pa.int64())) if pa.types.is_null(column.type) else column
+    except (pa.ArrowException, OverflowError, TypeError) as error:
+        raise DataError(f"tokens have to be one list of token ids (or None) per row: {error}") from error
+
+
+def _rows(tokens: Any) -> list[Any]:
+    """One sequence per row. Arrays and tensors become lists; text is refused, since its tokenizer is not known here."""
+    rows = [row.tolist() if hasattr(row, "tolist") else row for row in tokens]
+    if any(isinstance(row, str | bytes) for row in rows):
+        raise TypeError("got text; tokenize it first")
+    return rows
+
+
+def _from_offsets(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> Any:
+    import pyarrow as pa
+
+    values = _integers("token ids", values)
+    offsets = _integers("offsets", offsets)
+    if values.dtype not in ID_TYPES:
+        values = values.astype(np.int64)
+    ids = pa.array(np.ascontiguousarray(values))
+    if len(offsets) == 0:
+        raise DataError("offsets are empty: a batch of N rows has N + 1 offsets")
+    if offsets.dtype == np.int32:
+        return pa.ListArray.from_arrays(pa.array(np.ascontiguousarray(offsets)), ids)
+    return pa.LargeListArray.from_arrays(pa.array(offsets.astype(np.int64, copy=False)), ids)
+
+
+def as_ints(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """A column of int64. Raises DataError for anything that is not one integer per row."""
+    return np.ascontiguousarray(_integers(name, np.asarray(values)), dtype=np.int64)
+
+
+def as_floats(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """A column of float64. Raises DataError for anything that is not one number per row."""
+    try:
+        column = np.ascontiguousarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} has to be one number per row: {error}") from error
+    if np.ndim(values) != 1:
+        raise DataError(f"{name} has to be one number per row, got {np.ndim(values)} dimensions")
+    return column
+
+
+def _integers(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if values.ndim != 1 or (values.dtype.kind not in "iu" and values.size > 0):
+        raise DataError(f"{name} have to be one integer each, got {values.dtype} in {values.ndim} dimensions")
+    if values.dtype == np.uint64 and values.size > 0 and int(values.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{name} reach {values.max()}, which does not fit 64 bits with a sign")
+    return values if values.size > 0 else values.astype(np.int64)
+
+
+def ints(raw: bytearray) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Native bytes as int64, without a copy."""
+    return np.frombuffer(raw, dtype=np.int64)
+
+
+def floats(raw: bytearray) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Native bytes as float64, without a copy."""
+    return np.frombuffer(raw, dtype=np.float64)
+
+
+def edge_table(raw: Edges) -> pa.Table:
+    """Links as a table of i (int64), j (int64) and jaccard (float64)."""
+    import pyarrow as pa
+
+    i, j, jaccard = raw
+    return pa.table({"i": ints(i), "j": ints(j), "jaccard": floats(jaccard)})
+
+
+def names(bits: int, known: Iterable[tuple[int, str]]) -> str:
+    """The names of the bits that are set, joined by commas."""
+    return ",".join(name for bit, name in known if bits & bit)

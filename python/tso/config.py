@@ -1,0 +1,333 @@
+"""The options of a run: one frozen section a stage, read from YAML and `section.key=value` words.
+
+Knows names, types and possible values, and nothing of what a stage does with them. Unknown keys, wrong types and
+impossible values are refused by name, with the nearest valid key. A test fails if an option here is read nowhere.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tso.errors import ConfigError
+
+Check = tuple[Callable[[Any], bool], str]
+
+POSITIVE: Check = (lambda x: x > 0, "must be greater than 0")
+NOT_NEGATIVE: Check = (lambda x: x >= 0, "must not be negative")
+SHARE: Check = (lambda x: 0 <= x <= 1, "must be between 0 and 1")
+NAMED: Check = (lambda x: bool(x.strip()), "must not be empty")
+
+
+def one_of(*names: str) -> Check:
+    return (lambda x: x in names, "must be one of " + ", ".join(names))
+
+
+def option(default: Any, check: Check | None = None) -> Any:
+    return field(default=default, metadata={"check": check})
+
+
+@dataclass(frozen=True)
+class RunSection:
+    output_dir: str = option("runs/quickstart", NAMED)
+    seed: int = option(0, NOT_NEGATIVE)
+    iterations: int = option(2, POSITIVE)
+
+
+@dataclass(frozen=True)
+class ModelSection:
+    name_or_path: str = option("", NAMED)  # a hub name, or a folder
+    gguf_file: str | None = option(None)  # file inside name_or_path; converted to safetensors once
+    revision: str | None = option(None)
+    dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
+    scale: float | None = option(None)  # billions of parameters; counted when not given
+    device: str = option("auto", NAMED)
+
+
+@dataclass(frozen=True)
+class DataSection:
+    prompts: str = option("", NAMED)
+    prompt_column: str = option("prompt", NAMED)
+    human_column: str = option("human", NAMED)
+    id_column: str = option("id", NAMED)
+    split_column: str = option("split", NAMED)
+    holdout: float = option(0.2, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
+    max_prompt_tokens: int = option(768, POSITIVE)
+    max_prompts: int | None = option(None)  # the first so many rows of each split; None: all
+
+
+@dataclass(frozen=True)
+class CellSection:
+    """One row of the matrix. `model`: policy, reference, previous, policy@K, human, a hub name or a folder."""
+
+    name: str = option("", NAMED)
+    model: str = option("policy", NAMED)
+    draws: int = option(1, NOT_NEGATIVE)
+    scale: float | None = option(None)
+    prior: float | None = option(None)  # log-odds; None: from scale and stage
+    temperature: float = option(1.0, NOT_NEGATIVE)
+    top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
+    top_k: int = option(0, NOT_NEGATIVE)
+    system_prompt: str | None = option(None)
+
+
+@dataclass(frozen=True)
+class MatrixSection:
+    cells: tuple[CellSection, ...] = option(
+        (
+            CellSection(name="reference-0.7", model="reference", temperature=0.7, top_p=0.95),
+            CellSection(name="reference-1.0", model="reference", temperature=1.0, top_p=0.95),
+            CellSection(name="policy-0.7", model="policy", temperature=0.7, top_p=0.95),
+            CellSection(name="policy-1.0", model="policy", temperature=1.0, top_p=0.95),
+            CellSection(name="previous-0.7", model="previous", temperature=0.7, top_p=0.95),
+            CellSection(name="human", model="human"),
+        )
+    )
+    refresh: bool = option(True)  # False: policy and reference cells keep answering with the start model
+    min_draws: int = option(1, NOT_NEGATIVE)  # no cell's budget falls below this
+    human_prior: float = option(2.0)  # log-odds of a human answer over the start model's
+    stage_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds of a later stage over the one before
+    scale_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds for each doubling of size within a family
+
+
+@dataclass(frozen=True)
+class SampleSection:
+    prompts_per_iteration: int = option(64, POSITIVE)
+    batch_size: int = option(32, POSITIVE)
+    max_new_tokens: int = option(256, POSITIVE)
+    dtype: str = option("auto", one_of("auto", "float32", "bfloat16"))  # auto: bfloat16 where the device has it
+
+
+@dataclass(frozen=True)
+class PairSection:
+    label: str = option("prior", one_of("prior", "implicit", "agreement"))
+    max_pairs: int = option(4, POSITIVE)  # K, a prompt
+    max_uses: int = option(3, POSITIVE)  # m, a response
+    ngram: int = option(3, POSITIVE)
+    near_threshold: float = option(0.8, SHARE)  # Jaccard from which two texts count as the same
+    max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair
+    max_repetition: float = option(0.5, SHARE)  # share of repeated n-grams from which an answer is looping
+    drop_cutoff: bool = option(False)  # drop answers that hit the length limit
+    threads: int | None = option(None)
+
+
+@dataclass(frozen=True)
+class CorrectSection:
+    rule: str | None = option(None)  # package.module:function(prompt, response) -> score in 0..1
+    margin: float = option(0.1, NOT_NEGATIVE)  # scores closer than this are a tie
+    bad_below: float = option(0.2, SHARE)  # both below: both bad
+    recorded: str | None = option(None)  # JSONL of corrections by pair id
+    on_tie: str = option("drop", one_of("drop", "downweight"))
+    tie_weight: float = option(0.25, SHARE)
+    strength_prior_weight: float = option(4.0, POSITIVE)  # comparisons that the configured strength counts for
+
+
+@dataclass(frozen=True)
+class TrainingSection:
+    method: str = option("full", one_of("full", "lora"))
+    learning_rate: float = option(1e-6, POSITIVE)
+    num_train_epochs: float = option(1.0, POSITIVE)
+    per_device_train_batch_size: int = option(4, POSITIVE)  # pairs
+    gradient_accumulation_steps: int = option(1, POSITIVE)
+    beta: float = option(0.1, POSITIVE)
+    chosen_clip: float = option(math.inf, NOT_NEGATIVE)  # C_w, reward units
+    rejected_clip: float = option(math.inf, NOT_NEGATIVE)  # C_l, reward units
+    label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
+    sft_weight: float = option(0.0, NOT_NEGATIVE)
+    average_logps: bool = option(False)
+    max_length: int = option(1024, POSITIVE)
+    lr_scheduler_type: str = option("linear", NAMED)
+    warmup_ratio: float = option(0.0, SHARE)
+    weight_decay: float = option(0.0, NOT_NEGATIVE)
+    max_grad_norm: float = option(1.0, NOT_NEGATIVE)
+    bf16: bool = option(False)
+    gradient_checkpointing: bool = option(False)
+    report_to: str = option("none", NAMED)
+    lora_r: int = option(16, POSITIVE)
+    lora_alpha: float = option(32.0, POSITIVE)
+
+
+@dataclass(frozen=True)
+class UpdateSection:
+    reference: str = option("hard", one_of("hard", "soft", "none"))
+    alpha: float = option(0.6, SHARE)  # soft: share of the policy in the new reference
+    retired_weight: float = option(0.25, SHARE)  # sampling weight of prompts whose pairs are all retired
+    budgets: bool = option(True)  # move draws toward cells whose responses end in kept pairs
+
+
+@dataclass(frozen=True)
+class EvaluateSection:
+    draws: int = option(2, NOT_NEGATIVE)  # answers a held-out prompt; 0: no evaluation
+    temperature: float = option(0.7, NOT_NEGATIVE)
+    top_p: float = option(0.95, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
+    control: bool = option(False)  # also run the same budget with no reference update and no resampling
+    bootstrap: int = option(2000, POSITIVE)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of a run."""
+
+    run: RunSection = field(default_factory=RunSection)
+    model: ModelSection = field(default_factory=ModelSection)
+    data: DataSection = field(default_factory=DataSection)
+    matrix: MatrixSection = field(default_factory=MatrixSection)
+    sample: SampleSection = field(default_factory=SampleSection)
+    pair: PairSection = field(default_factory=PairSection)
+    correct: CorrectSection = field(default_factory=CorrectSection)
+    training: TrainingSection = field(default_factory=TrainingSection)
+    update: UpdateSection = field(default_factory=UpdateSection)
+    evaluate: EvaluateSection = field(default_factory=EvaluateSection)
+
+
+def load(path: str | Path | None, overrides: Sequence[str] = (), *, base: Config | None = None) -> Config:
+    """Config from a YAML file, then `section.key=value` words, on top of `base`. Raises ConfigError."""
+    tree = as_tree(base or Config())
+    if path is not None:
+        _merge(tree, _read_yaml(Path(path)), where="")
+    for word in overrides:
+        _merge(tree, _parse_override(word), where="")
+    config = _build(Config, tree, where="")
+    _check_whole(config)
+    return config
+
+
+def as_tree(config: Any) -> dict[str, Any]:
+    """Nested dicts and lists, as YAML would hold them."""
+    return dataclasses.asdict(config)
+
+
+def to_yaml(config: Config) -> str:
+    return yaml.safe_dump(_plain(as_tree(config)), sort_keys=False, allow_unicode=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise ConfigError(f"no config file {path}; give a YAML file, or section.key=value words") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise ConfigError(f"cannot read config {path}: {err}") from err
+    except yaml.YAMLError as err:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(err).split())}") from err
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path} must hold sections such as 'model:' with keys under them")
+    return tree
+
+
+def _parse_override(word: str) -> dict[str, Any]:
+    key, equals, text = word.partition("=")
+    parts = key.split(".")
+    if not equals or len(parts) != 2 or not all(parts):
+        raise ConfigError(f"{word!r} is not of the form section.key=value, for example training.learning_rate=1e-6")
+    try:
+        value = yaml.safe_load(text) if text else ""
+    except yaml.YAMLError:
+        value = text  # a plain word with YAML's special characters in it, such as a Windows path
+    return {parts[0]: {parts[1]: value}}
+
+
+def _merge(tree: dict[str, Any], extra: dict[str, Any], where: str) -> None:
+    for key, value in extra.items():
+        name = f"{where}{key}"
+        if key not in tree:
+            raise ConfigError(f"unknown option {name!r}{_nearest(str(key), tree, where)}")
+        if isinstance(tree[key], dict):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{name} is a section: give keys under it, not {value!r}")
+            _merge(tree[key], value, f"{name}.")
+        else:
+            tree[key] = value
+
+
+def _nearest(key: str, known: Any, where: str) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {where + close[0]!r}?" if close else f"; known here: {', '.join(known)}"
+
+
+def _build(cls: type, tree: Any, where: str) -> Any:
+    hints = typing.get_type_hints(cls)
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{where.rstrip('.')} must be a mapping of keys to values, not {tree!r}")
+    for key in tree:
+        if key not in known:
+            raise ConfigError(f"unknown option {where + str(key)!r}{_nearest(str(key), known, where)}")
+    values = {}
+    for name, spec in known.items():
+        value = _coerce(hints[name], tree[name], f"{where}{name}") if name in tree else spec.default
+        check = spec.metadata.get("check")
+        if check and not (value is None or check[0](value)) and not _left_empty(where, name, value):
+            raise ConfigError(f"{where}{name}={value!r}: {check[1]}")
+        values[name] = value
+    return cls(**values)
+
+
+def _left_empty(where: str, name: str, value: Any) -> bool:
+    """Two options have no default; `_check_whole` asks for them in words of their own."""
+    return value == "" and where + name in ("model.name_or_path", "data.prompts")
+
+
+def _coerce(hint: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return None if value is None else _coerce(typing.get_args(hint)[0], value, name)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, f"{name}.")
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} must be a list, not {value!r}")
+        return tuple(_coerce(typing.get_args(hint)[0], v, f"{name}[{i}]") for i, v in enumerate(value))
+    return _scalar(hint, value, name)
+
+
+def _scalar(hint: type, value: Any, name: str) -> Any:
+    if hint is float:
+        # YAML 1.1 reads 1e-6 (no dot) as text; people write it, and infinity, all the time.
+        if isinstance(value, str) and value.strip().lower() in ("inf", "infinity"):
+            return math.inf
+        try:
+            number = float(value) if not isinstance(value, bool) else math.nan
+        except (TypeError, ValueError):
+            number = math.nan
+        if math.isnan(number):
+            raise ConfigError(f"{name} must be a number, not {value!r}")
+        return number
+    if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if type(value) is not hint:
+        kind = {int: "a whole number", bool: "true or false", str: "text"}[hint]
+        raise ConfigError(f"{name} must be {kind}, not {value!r}")
+    return value
+
+
+def _check_whole(config: Config) -> None:
+    """What one option alone cannot tell."""
+    for name, value in (("model.name_or_path", config.model.name_or_path), ("data.prompts", config.data.prompts)):
+        if not value:
+            raise ConfigError(f"{name} is needed: run python -m tso.train {name}=... (or no arguments: the quickstart)")
+    names = [cell.name for cell in config.matrix.cells]
+    twice = sorted({n for n in names if names.count(n) > 1})
+    if twice:
+        raise ConfigError(f"matrix.cells: the name {twice[0]!r} is used twice; every cell needs a name of its own")
+    if not any(cell.model != "human" and cell.draws > 0 for cell in config.matrix.cells):
+        raise ConfigError("matrix.cells: at least one cell with a model and draws of 1 or more is needed")
+    if config.data.max_prompt_tokens >= config.training.max_length:
+        raise ConfigError("data.max_prompt_tokens must be smaller than training.max_length, to leave room for answers")

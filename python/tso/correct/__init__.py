@@ -1,0 +1,1 @@
+"""Corrections: verdicts of judges and people on pairs, one file a source."""

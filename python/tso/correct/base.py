@@ -1,0 +1,55 @@
+"""From verdicts to labels: precedence, and what each verdict does to a pair (step 6).
+
+People outrank judges, judges outrank rules, all outrank the prior. Nothing is overwritten: a verdict adds a
+correction and a new label; the pair keeps the ones before.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tso.config import CorrectSection
+from tso.records import Correction, Label, Pair
+
+RANK = {"human": 2, "judge": 1, "rule": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The new label of a pair, or the reason why it leaves."""
+
+    label: Label | None
+    dropped: str = ""
+
+
+def strongest(corrections: list[Correction]) -> Correction:
+    """The one in force: highest rank, latest among equals."""
+    return max(enumerate(corrections), key=lambda item: (RANK[item[1].source], item[0]))[1]
+
+
+def apply(pair: Pair, correction: Correction | None, options: CorrectSection, edited: int | None = None) -> Outcome:
+    """What `correction` makes of `pair`. `edited`: the response id of an edit's text, which becomes the chosen side."""
+    if correction is None:
+        return Outcome(pair.label) if pair.label.chosen is not None else Outcome(None, "undecided")
+    if correction.verdict == "both_bad":
+        return Outcome(None, "both_bad")
+    if correction.verdict == "tie":
+        if options.on_tie == "drop" or pair.label.chosen is None:
+            return Outcome(None, "tie")
+        return Outcome(_label(correction, pair.label.chosen, pair.label.rejected, 0.5, options.tie_weight))
+    first, second = directed(pair)
+    if correction.verdict == "edit":
+        return Outcome(_label(correction, edited, first, correction.confidence, 1.0))
+    chosen, rejected = (first, second) if correction.verdict == "keep" else (second, first)
+    return Outcome(_label(correction, chosen, rejected, correction.confidence, 1.0))
+
+
+def directed(pair: Pair) -> tuple[int, int]:
+    """(chosen, rejected) of the label in force; an undecided pair reads a over b, which keep confirms."""
+    if pair.label.chosen is None or pair.label.rejected is None:
+        return pair.response_a, pair.response_b
+    return pair.label.chosen, pair.label.rejected
+
+
+def _label(by: Correction, chosen: int | None, rejected: int | None, confidence: float, weight: float) -> Label:
+    return Label(by.source, chosen, rejected, confidence, weight)

@@ -1,0 +1,52 @@
+"""Corrections that people (or other programs) wrote down: a JSONL file, one verdict a line, by pair id."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tso.errors import DataError
+from tso.records import VERDICTS, Correction
+
+
+def load(path: str) -> list[Correction]:
+    """The corrections of a file, in its order. Raises DataError that names the line.
+
+    A line: {"pair_id": "p...", "verdict": "keep|flip|tie|both_bad|edit", "author": "...", "text": "...", "reason": ""};
+    text is needed for edit alone; author, reason and confidence may be left out.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as err:
+        raise DataError(f"correct.recorded: no file {path}") from err
+    except (OSError, UnicodeDecodeError) as err:
+        raise DataError(f"correct.recorded: cannot read {path}: {err}") from err
+    # Only "\n" ends a line: texts may hold other characters that splitlines would split at.
+    return [_parse(line, f"{path} line {i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+
+
+def _parse(line: str, where: str) -> Correction:
+    try:
+        row: Any = json.loads(line)
+    except json.JSONDecodeError as err:
+        raise DataError(f"{where}: not JSON ({err})") from err
+    if not isinstance(row, dict) or not isinstance(row.get("pair_id"), str):
+        raise DataError(f"{where}: needs an object with a pair_id")
+    verdict, text = row.get("verdict"), row.get("text")
+    if verdict not in VERDICTS:
+        raise DataError(f"{where}: verdict must be one of {', '.join(VERDICTS)}, not {verdict!r}")
+    if verdict == "edit" and not (isinstance(text, str) and text.strip()):
+        raise DataError(f"{where}: an edit needs the new answer in 'text'")
+    confidence = row.get("confidence", 1.0)
+    if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
+        raise DataError(f"{where}: confidence must be a number between 0 and 1, not {confidence!r}")
+    return Correction(
+        row["pair_id"],
+        "human",
+        str(row.get("author", "recorded")),
+        verdict,
+        float(confidence),
+        str(row.get("reason", "")),
+        text if verdict == "edit" else None,
+    )

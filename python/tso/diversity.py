@@ -1,0 +1,113 @@
+"""How different the responses of a group are, and how to choose different ones; the work is done in Rust (`tso._core`).
+
+Tokens come in every form that `tso.dedup` takes. Similarity is the Jaccard similarity of sets of token n-grams, with
+the same rules for short and empty texts: two empty texts are equal (1), an empty and another one share nothing (0).
+Null rows take part in nothing. Ties go to the smaller row. Results do not depend on the number of threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tso import _core
+from tso._columns import as_floats, as_ints, as_tokens, floats, ints
+
+SCORES = ("distinct", "entropy", "self_bleu", "jaccard")
+COUNTS = ("group", "responses", "tokens")
+
+
+def diversity(
+    tokens: Any,
+    groups: ArrayLike | None = None,
+    *,
+    ngram: int = 5,
+    scores: Iterable[str] = SCORES,
+    threads: int | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Scores of each group of rows: one array per column, one entry per group, ascending by group.
+
+    tokens: one list of token ids or null per row (see `tso.dedup.dedup_texts`).
+    groups: one integer a row; None puts all rows into group 0.
+    ngram: shingle length of the column jaccard; the other scores look at 1- to 4-grams.
+
+    Columns, always: group, responses (rows that are not null), tokens (int64). By name in `scores` (float64, NaN where
+    a group has too few texts or tokens for it):
+    distinct: distinct_1 to distinct_4, distinct n-grams over all n-grams of the group (Li et al., 2016).
+    entropy: entropy_1 to entropy_4, Shannon entropy of the group's n-grams, in bits.
+    self_bleu: mean BLEU-4 of each text against the others (Zhu et al., 2018), as NLTK's `sentence_bleu` with smoothing
+        method 1; higher is less diverse.
+    jaccard: mean similarity over all pairs of texts; higher is less diverse.
+
+    Raises DataError (a ValueError) for data or options that cannot be used.
+    """
+    numbers = None if groups is None else as_ints("groups", groups)
+    found = _core.diversity(as_tokens(tokens), numbers, ngram, set(scores), threads)
+    return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
+
+
+def pair_similarity(
+    tokens: Any, a: ArrayLike, b: ArrayLike, *, ngram: int = 5, threads: int | None = None
+) -> NDArray[np.float64]:
+    """Similarity of rows a[i] and b[i], float64 [len(a)]; NaN where either is null.
+
+    Raises DataError for rows out of range or columns of unlike length.
+    """
+    return floats(_core.pair_similarity(as_tokens(tokens), as_ints("a", a), as_ints("b", b), ngram, threads))
+
+
+def repetition(tokens: Any, *, ngram: int = 5, threads: int | None = None) -> NDArray[np.float64]:
+    """Share of each row's n-grams that repeat an earlier one of the row, float64 [rows]: near 1 in a text that loops.
+
+    0 for rows of fewer than `ngram` tokens, NaN for null rows.
+    """
+    return floats(_core.repetition(as_tokens(tokens), ngram, threads))
+
+
+def select_diverse(
+    tokens: Any,
+    k: int,
+    *,
+    quality: ArrayLike | None = None,
+    ngram: int = 3,
+    threads: int | None = None,
+) -> NDArray[np.int64]:
+    """Up to k rows that differ from one another, int64, in the order they are chosen.
+
+    The first is the row of the highest quality; each next one has the largest quality * (1 - similarity to the most
+    similar row chosen so far): greedy max-min diversity, weighted. quality: one finite number >= 0 a row, 1 where None.
+
+    Raises DataError for data or options that cannot be used.
+    """
+    weights = None if quality is None else as_floats("quality", quality)
+    return ints(_core.select_diverse(as_tokens(tokens), k, weights, ngram, threads))
+
+
+def pick_pairs(
+    tokens: Any,
+    prompt: ArrayLike,
+    a: ArrayLike,
+    b: ArrayLike,
+    quality: ArrayLike,
+    *,
+    max_pairs: int,
+    max_uses: int,
+    ngram: int = 5,
+    threads: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Pick up to `max_pairs` candidate pairs of each prompt: (numbers of the candidates, similarity of their sides).
+
+    Candidate i is a pair of the rows a[i] and b[i] of `tokens`, made for prompt[i], worth quality[i] (finite, >= 0).
+    Per prompt, the candidate with the largest quality * (1 - J(a, b)) * (1 - R) is picked until none is worth anything.
+    R is the similarity to the most similar pair picked before; two pairs are as similar as their sides on average,
+    matched the better way round, so that a pair sharing one side with a picked one is at best worth half. No response
+    is used more than `max_uses` times. Prompts come in order of first appearance, pairs in the order they were picked.
+
+    Raises DataError for data or options that cannot be used.
+    """
+    columns = (as_ints("prompt", prompt), as_ints("a", a), as_ints("b", b), as_floats("quality", quality))
+    index, jaccard = _core.pick_pairs(as_tokens(tokens), *columns, max_pairs, max_uses, ngram, threads)
+    return ints(index), floats(jaccard)

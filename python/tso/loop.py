@@ -1,0 +1,134 @@
+"""The whole method in one straight line: prompts -> sample -> pair -> correct -> train -> update -> next iteration.
+
+Every stage reads the run store and writes to it, a finished unit at a time, and does nothing when its unit is there
+already: that alone is how a killed run goes on. Read this file first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from tso import export, matrix, pair, report
+from tso.config import Config, to_yaml
+from tso.correct import stage as correcting
+from tso.measure import conclude, measure
+from tso.progress import Face
+from tso.records import Cell
+from tso.sample.stage import sample
+from tso.start import identity, prepare
+from tso.store import RunStore, cell_rows
+from tso.training import stage as training
+from tso.training.reference import located, update
+
+
+def run(config: Config, face: Face) -> Path:
+    """Carry the run in config.run.output_dir to its end and return its folder."""
+    folder = Path(config.run.output_dir)
+    with RunStore.open_or_create(folder, identity(config)) as store:
+        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+        training.remove_unfinished(folder)
+        prepare(store, config, face)
+        last = config.run.iterations
+        measure(store, config, 0, face)
+        for iteration in range(1, last + 1):
+            one_iteration(store, config, iteration, face)
+        measure(store, config, last, face)
+        control = run_control(store, config, face)
+        conclude(store, config, control, face)
+        report.write(folder)
+    return folder
+
+
+def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -> None:
+    """Steps 1 to 9 of the method."""
+    cells = choose(store, config, iteration)
+    sample(store, config, iteration, "train", store.batch(iteration), cells, training.encoder(store), face)
+    pair.make_pairs(store, config.pair, iteration)
+    store.balance(iteration)
+    correcting.correct(store, config.correct, iteration, training.encoder(store))
+    pair.settle(store, config.pair, iteration)
+    correcting.learn_strengths(store, config.correct, iteration, cells)
+    training.train(store, config, iteration, face)
+    if iteration == 1 and config.evaluate.control and config.run.iterations > 1:
+        fork_control(store)
+    update(store, config.update, iteration, config.model.dtype)
+    export.write_all(store, iteration)
+    face.say(f"iteration {iteration}: " + ", ".join(f"{n} {what}" for what, n in store.balance(iteration).items()))
+
+
+def choose(store: RunStore, config: Config, iteration: int) -> list[Cell]:
+    """The mini-batch of prompts and the matrix of this iteration, as one unit (step 1)."""
+    if not store.done(iteration, "choose"):
+        prompts = store.choose_prompts(
+            iteration, config.sample.prompts_per_iteration, config.run.seed, _retired(store, config)
+        )
+        cells = _cells(store, config, iteration)
+        batches = (["iteration", "position", "prompt_id"], [(iteration, i, p) for i, p in enumerate(prompts)])
+        store.commit(iteration, "choose", {"batches": batches, **cell_rows(iteration, cells)})
+    return [c for c in store.cells(iteration) if c.name != "evaluate"]
+
+
+def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:
+    def snapshot(k: int, role: str) -> matrix.Snapshot:
+        path, sha = store.checkpoint(k, role)
+        return matrix.Snapshot(located(store.folder, path), sha)
+
+    policies = [snapshot(k, "policy") for k in range(iteration)]
+    learned = {name: s for name, (s, _) in store.strengths(iteration - 1).items()}
+    draws = {}
+    if config.update.budgets and iteration > 1:
+        before = [c for c in store.cells(iteration - 1) if c.name != "evaluate"]
+        draws = matrix.budgets(before, _kept(store, iteration - 1), config.matrix.min_draws)
+    scale = store.info(0, "start")["scale"]
+    return matrix.build(config, iteration, policies, snapshot(iteration - 1, "reference"), scale, learned, draws)
+
+
+def _kept(store: RunStore, iteration: int) -> Counter[str]:
+    """How often each cell's responses ended in a kept pair."""
+    pairs = store.pairs(iteration)
+    cells = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
+    return Counter(cells[s].cell for p in pairs for s in (p.response_a, p.response_b))
+
+
+def _retired(store: RunStore, config: Config) -> dict[str, float]:
+    """Sampling weights of prompts whose trained pairs are all saturated on both sides (step 9)."""
+    rows = store.query(
+        "SELECT p.prompt_id FROM outcomes o JOIN pairs p USING (pair_id) GROUP BY p.prompt_id "
+        "HAVING min(o.chosen_saturated AND o.rejected_saturated) = 1"
+    )
+    return {row[0]: config.update.retired_weight for row in rows}
+
+
+def fork_control(store: RunStore) -> None:
+    """A copy of the store after the first iteration's training, before its update: where the control run starts."""
+    folder = store.folder / "control"
+    if (folder / "run.sqlite").exists():
+        return
+    folder.mkdir(exist_ok=True)
+    for name in ("iteration-0", "iteration-1"):
+        link = folder / name
+        if not link.is_symlink() and (store.folder / name).is_dir():
+            link.symlink_to(Path("..") / name, target_is_directory=True)
+    store.fork(folder)
+
+
+def run_control(store: RunStore, config: Config, face: Face) -> RunStore | None:
+    """The same budget with the reference never updated and no resampling from the trained policy."""
+    folder = store.folder / "control"
+    if not (folder / "run.sqlite").exists():
+        return None
+    still = replace(
+        config,
+        matrix=replace(config.matrix, refresh=False),
+        update=replace(config.update, reference="none"),
+        evaluate=replace(config.evaluate, control=False),
+    )
+    face.say("control run: same budget, reference never updated, no resampling")
+    control = RunStore.open_or_create(folder, {})
+    update(control, still.update, 1, config.model.dtype)
+    for iteration in range(2, config.run.iterations + 1):
+        one_iteration(control, still, iteration, face)
+    measure(control, still, config.run.iterations, face)
+    return control

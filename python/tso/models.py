@@ -1,0 +1,157 @@
+"""Loading and saving of causal language models and their tokenizers: the one place that knows file formats.
+
+Weights are safetensors only and remote code is never run. A GGUF file is converted once, into a folder that every
+later step loads like any other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tso.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+def device_for(name: str) -> torch.device:
+    """`auto` is the first CUDA device where there is one, else the CPU."""
+    import torch
+
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as err:
+        raise ConfigError(f"model.device={name!r} cannot be used here: {str(err).splitlines()[0]}") from err
+    return device
+
+
+def sampling_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto`: bfloat16 where the device multiplies it natively, else float32 (emulation is slower than float32)."""
+    import torch
+
+    if name != "auto":
+        return getattr(torch, name)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if native and _has_bf16_instructions() else torch.float32
+
+
+def _has_bf16_instructions() -> bool:
+    """x86 flags as Linux tells them; elsewhere False, which costs speed and nothing else."""
+    try:
+        return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def load_model(path: str, *, dtype: torch.dtype, device: torch.device, revision: str | None = None) -> PreTrainedModel:
+    """A causal LM in `dtype` on `device`, in eval mode. Raises ModelError with what to check."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, revision=revision, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+    except Exception as err:  # transformers raises a dozen classes; the user needs one line
+        raise _cannot_load("model", path, err) from err
+    return model.to(device).eval()
+
+
+def load_tokenizer(path: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model; it must have a chat template and an end-of-turn token."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+    except Exception as err:
+        raise _cannot_load("tokenizer", path, err) from err
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {path} has no chat template; use an instruction-tuned model")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {path} names no end-of-turn token (eos_token)")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _cannot_load(what: str, path: str, err: Exception) -> ModelError:
+    why = next((line.strip() for line in str(err).splitlines() if line.strip()), type(err).__name__)
+    return ModelError(
+        f"cannot load the {what} {path!r}: {why[:300]} (check model.name_or_path, and HF_HOME when offline)"
+    )
+
+
+def convert_gguf(folder: str, gguf_file: str, target: Path, dtype: torch.dtype) -> None:
+    """Write the model in `folder/gguf_file` to `target` as safetensors, complete or not at all."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file)
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=gguf_file, dtype=dtype)
+    except Exception as err:
+        raise _cannot_load("GGUF model", str(Path(folder) / gguf_file), err) from err
+    # The loaded model is marked as quantised, which saving refuses, though its weights are plain by now.
+    config = model.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    plain = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    plain.load_state_dict(model.state_dict())
+    plain.tie_weights()
+    plain.generation_config = model.generation_config
+    save(plain, tokenizer, target)
+
+
+def save(model: Any, tokenizer: Any, target: Path, *, card: str | None = None) -> str:
+    """Write model, tokenizer and model card to `target`; returns the sha256 of the weights.
+
+    All is written beside the target and renamed into place, so the folder is complete or absent whatever happens.
+    """
+    part = target.with_name(target.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    if card is not None:
+        (part / "README.md").write_text(card, encoding="utf-8")
+    for file in sorted(part.iterdir()):
+        _sync(file)
+    _sync(part)
+    shutil.rmtree(target, ignore_errors=True)
+    part.rename(target)
+    _sync(target.parent)
+    return weights_sha256(target)
+
+
+def weights_sha256(folder: Path) -> str:
+    """sha256 over the safetensors files of a folder, in name order."""
+    digest = hashlib.sha256()
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise ModelError(f"{folder} holds no safetensors weights")
+    for file in files:
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and needs no sync of them
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def scale_of(model: PreTrainedModel) -> float:
+    """Billions of parameters, shared ones counted once."""
+    return sum(p.numel() for p in model.parameters()) / 1e9

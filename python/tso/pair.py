@@ -1,0 +1,229 @@
+"""Responses become pairs: clean, label by the prior, pick, and filter over the whole run's history (steps 3 to 5).
+
+Decides order and reasons; texts are compared, scored and picked in Rust (`tso._core`, through tso.dedup and
+tso.diversity).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+from tso.config import PairSection
+from tso.dedup import dedup_pairs, dedup_texts
+from tso.diversity import COUNTS, diversity, pick_pairs, repetition
+from tso.matrix import win_probability
+from tso.records import Cell, Label, Pair, Response
+from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows
+
+UNDECIDED = 0.05  # quality of a pair that the prior cannot order: still worth a judge's look, after the others
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Rows a and b of the cleaned responses, and how likely a is the better one."""
+
+    a: int
+    b: int
+    p_a: float
+
+
+def make_pairs(store: RunStore, options: PairSection, iteration: int, purpose: str = "train") -> None:
+    """Write the pairs of an iteration, their first labels, and every drop with its reason, as one unit."""
+    stage = f"pair/{purpose}"
+    if store.done(iteration, stage):
+        return
+    cells = {c.name: c for c in store.cells(iteration)}
+    answers = store.responses(iteration, purpose)
+    clean, dropped = clean_responses(answers, options)
+    rows = [_tokens(r) for r in clean]
+    candidates = propose(clean, cells)
+    picked, alike = _pick(rows, clean, candidates, options)
+    pairs = [_pair(iteration, clean, candidates[i], s) for i, s in zip(picked, alike, strict=True)]
+    paired = {side for p in pairs for side in (p.response_a, p.response_b)}
+    dropped += [(r.id, "not_picked", "") for r in clean if r.id not in paired]
+    refused = _filter(store, pairs, {r.id: r for r in clean}, options, purpose)
+    store.commit(
+        iteration,
+        stage,
+        merge(
+            _pair_rows(purpose, pairs),
+            label_rows(store.next_id("labels", "label_id"), iteration, [(p.id, p.label) for p in pairs]),
+            drop_rows(iteration, stage, "response", dropped),
+            drop_rows(iteration, stage, "pair", refused),
+            metric_rows(iteration, 0, _metrics(purpose, answers, clean, pairs, options)),
+        ),
+        info={"responses": len(answers), "pairs": len(pairs), "dropped_pairs": len(refused)},
+    )
+
+
+def clean_responses(
+    answers: Sequence[Response], options: PairSection
+) -> tuple[list[Response], list[tuple[int, str, str]]]:
+    """(what is left, (response id, reason, detail) of the rest); each response leaves for one reason."""
+    dropped: list[tuple[int, str, str]] = []
+    left = []
+    loops = repetition([_tokens(r) for r in answers], ngram=options.ngram) if answers else []
+    for response, share in zip(answers, loops, strict=True):
+        if not response.text.strip():
+            dropped.append((response.id, "empty", ""))
+        elif options.drop_cutoff and response.finish_reason == "length":
+            dropped.append((response.id, "cut_off", ""))
+        elif share > options.max_repetition:
+            dropped.append((response.id, "looping", f"{share:.2f} of its n-grams repeat"))
+        else:
+            left.append(response)
+    if not left:
+        return left, dropped
+    groups = _group_numbers([r.prompt_id for r in left])
+    found = dedup_texts(
+        [_tokens(r) for r in left],
+        groups=groups,
+        ngram=options.ngram,
+        threshold=options.near_threshold,
+        threads=options.threads,
+    )
+    dropped += [
+        (r.id, "duplicate", f"of response {left[int(found.cluster[i])].id}")
+        for i, r in enumerate(left)
+        if not found.keep[i]
+    ]
+    return [r for i, r in enumerate(left) if found.keep[i]], dropped
+
+
+def propose(clean: Sequence[Response], cells: dict[str, Cell]) -> list[Candidate]:
+    """Every two responses of one prompt, with the prior's probability that the first is better."""
+    by_prompt: dict[str, list[int]] = defaultdict(list)
+    for i, response in enumerate(clean):
+        by_prompt[response.prompt_id].append(i)
+    return [
+        Candidate(a, b, win_probability(cells[clean[a].cell].strength, cells[clean[b].cell].strength))
+        for rows in by_prompt.values()
+        for a, b in combinations(rows, 2)
+    ]
+
+
+def _pick(
+    rows: list[list[int]], clean: Sequence[Response], candidates: list[Candidate], options: PairSection
+) -> tuple[list[int], list[float]]:
+    if not candidates:
+        return [], []
+    picked, alike = pick_pairs(
+        rows,
+        prompt=_group_numbers([clean[c.a].prompt_id for c in candidates]),
+        a=[c.a for c in candidates],
+        b=[c.b for c in candidates],
+        quality=[UNDECIDED + abs(2 * c.p_a - 1) for c in candidates],
+        max_pairs=options.max_pairs,
+        max_uses=options.max_uses,
+        ngram=options.ngram,
+    )
+    return [int(i) for i in picked], [float(s) for s in alike]
+
+
+def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, similarity: float) -> Pair:
+    a, b = clean[candidate.a], clean[candidate.b]
+    first, second = (a, b) if candidate.p_a >= 0.5 else (b, a)
+    sure = max(candidate.p_a, 1 - candidate.p_a)
+    label = Label("prior", first.id, second.id, sure, 1.0) if sure > 0.5 else Label("prior", None, None, 0.5, 1.0)
+    return Pair(pair_id(iteration, a, b), iteration, a.prompt_id, a.id, b.id, similarity, label)
+
+
+def pair_id(iteration: int, a: Response, b: Response) -> str:
+    """Stable across machines and evaluation settings: a hash of iteration, prompt and the two texts.
+
+    Texts of one prompt differ, since duplicates were merged before.
+    """
+    text = "\0".join([str(iteration), a.prompt_id, *sorted([a.text, b.text])])
+    return "p" + hashlib.sha256(text.encode()).hexdigest()[:15]
+
+
+def settle(store: RunStore, options: PairSection, iteration: int, purpose: str = "train") -> None:
+    """Look for contradictions once more when corrections have given the pairs their final direction."""
+    stage = f"settle/{purpose}"
+    if store.done(iteration, stage):
+        return
+    fresh = store.pairs(iteration, purpose)
+    texts = store.responses_by_id(s for p in fresh for s in (p.label.chosen, p.label.rejected) if s is not None)
+    refused = contradictions(store, fresh, texts, options, purpose)
+    store.commit(iteration, stage, drop_rows(iteration, stage, "pair", refused), info={"dropped_pairs": len(refused)})
+
+
+def _filter(
+    store: RunStore, pairs: list[Pair], responses: dict[int, Response], options: PairSection, purpose: str
+) -> list[tuple[str, str, str]]:
+    """(pair id, reason, detail) of new pairs that history or their own sides rule out (step 5).
+
+    Only new pairs can leave here: an older pair was trained on already. Pairs without a label have no direction yet;
+    their contradictions are looked for again once they are corrected.
+    """
+    refused = [
+        (p.id, "alike", f"similarity {p.similarity:.2f}") for p in pairs if p.similarity > options.max_similarity
+    ]
+    gone = {r[0] for r in refused}
+    fresh = [p for p in pairs if p.id not in gone and p.label.chosen is not None]
+    return refused + contradictions(store, fresh, responses, options, purpose)
+
+
+def contradictions(
+    store: RunStore, fresh: list[Pair], responses: dict[int, Response], options: PairSection, purpose: str
+) -> list[tuple[str, str, str]]:
+    """Duplicates, reversals and cycles among `fresh` pairs and the kept pairs of earlier iterations."""
+    if not fresh:
+        return []
+    new = {p.id for p in fresh}
+    old = [p for p in store.pairs(purpose=purpose) if p.id not in new and p.label.chosen is not None]
+    texts = {**store.responses_by_id(s for p in old for s in (p.response_a, p.response_b)), **responses}
+    whole = [*old, *fresh]
+    numbers = _group_numbers([p.prompt_id for p in whole])
+    found = dedup_pairs(
+        [[n] for n in numbers],  # a prompt is its number: equal prompts, and no others, are compared
+        [_tokens(texts[p.label.chosen]) for p in whole],
+        [_tokens(texts[p.label.rejected]) for p in whole],
+        ngram=options.ngram,
+        threshold=options.near_threshold,
+        keep=[p.label.confidence for p in whole],
+        threads=options.threads,
+    )
+    return [(p.id, found.reason_names(i), "") for i, p in enumerate(whole) if i >= len(old) and not found.keep[i]]
+
+
+def _pair_rows(purpose: str, pairs: list[Pair]) -> Rows:
+    columns = ["pair_id", "iteration", "purpose", "position", "prompt_id", "response_a", "response_b", "similarity"]
+    rows = [
+        (p.id, p.iteration, purpose, i, p.prompt_id, p.response_a, p.response_b, p.similarity)
+        for i, p in enumerate(pairs)
+    ]
+    return {"pairs": (columns, rows)}
+
+
+def _metrics(
+    purpose: str, answers: Sequence[Response], clean: Sequence[Response], pairs: list[Pair], options: PairSection
+) -> dict[str, float]:
+    if purpose != "train" or not clean:
+        return {}
+    scores = diversity(
+        [_tokens(r) for r in clean], _group_numbers([r.prompt_id for r in clean]), threads=options.threads
+    )
+    means = {
+        f"data/diversity/{name}": float(np.nanmean(values))
+        for name, values in scores.items()
+        if name not in COUNTS and not np.isnan(values).all()
+    }
+    return {"data/responses": len(answers), "data/clean": len(clean), "data/pairs": len(pairs), **means}
+
+
+def _tokens(response: Response) -> list[int]:
+    """Without the end-of-turn token, so that the same words compare equal whether or not the answer ended."""
+    ids = response.token_ids
+    return list(ids[:-1] if response.finish_reason == "stop" else ids)
+
+
+def _group_numbers(names: Sequence[str]) -> list[int]:
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(name, len(numbers)) for name in names]

@@ -1,0 +1,65 @@
+"""What the person at the terminal sees: progress bars, remarks, tables. Quiet without a terminal or with --quiet."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Advance = Callable[[int], None]
+
+
+class RateColumn(TextColumn):
+    """Units a second, as text that needs no unit name beyond the task's own."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task):
+        from rich.text import Text
+
+        return Text(f"{task.speed:.1f} {task.fields['unit']}/s" if task.speed else "")
+
+
+class Face:
+    """One terminal. Remarks and tables are always printed unless quiet; bars only where there is a terminal."""
+
+    def __init__(self, *, quiet: bool = False, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+        if console is None and not self.console.is_terminal:
+            self.console = Console(highlight=False, width=120)  # a file or pipe has no width of its own
+        self.quiet = quiet
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(text, markup=False)
+
+    def warn(self, text: str) -> None:
+        if not self.quiet:
+            self.console.print(f"warning: {text}", style="yellow", markup=False)
+
+    @contextlib.contextmanager
+    def bar(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:
+        """A bar with rate and time left; call what it yields with the number of units just finished."""
+        if self.quiet or not self.console.is_terminal:
+            yield lambda _: None
+            return
+        columns = (
+            TextColumn("{task.description:<34}"), BarColumn(), MofNCompleteColumn(), RateColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        with Progress(*columns, console=self.console) as progress:
+            task = progress.add_task(label, total=total, completed=done, unit=unit)
+            yield lambda n: progress.advance(task, n)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+        if self.quiet:
+            return
+        table = Table(title=title, title_justify="left")
+        for i, name in enumerate(columns):
+            table.add_column(name, justify="left" if i == 0 else "right")
+        for row in rows:
+            table.add_row(*(row.get(name, "") for name in columns))
+        self.console.print(table)

@@ -1,0 +1,92 @@
+"""report.html: the gathered numbers, rendered by the template beside this file into one page that loads nothing.
+
+Every text goes through the template's escaping; only SVG that svg.py drew itself is passed as markup.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from tso.report.gather import Chart, Report, Strength, gather
+from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
+from tso.report.svg import interval, line_chart, minus
+from tso.store import RunStore
+
+FILE = "report.html"
+
+
+def write(folder: Path) -> Path:
+    """Write folder/report.html, complete or not at all, and return its path."""
+    folder = Path(folder)
+    with RunStore.open_read_only(folder) as store:
+        html = render(gather(store))
+    path = folder / FILE
+    # Beside the target, so that the rename stays within one file system; named by process, so that two do not meet.
+    part = folder / f".{FILE}.{os.getpid()}.part"
+    try:
+        with part.open("w", encoding="utf-8", newline="\n") as out:
+            out.write(html)
+            out.flush()
+            os.fsync(out.fileno())
+        part.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise
+    return path
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    env.filters |= {"number": number, "log_odds": log_odds, "visible": visible}
+    env.globals |= {
+        "draw": _draw,
+        "bounds": _bounds,
+        "interval": lambda s, low, high: Markup(interval(s.strength, s.stderr, s.prior, low, high)),
+        "label_line": label_line,
+        "correction_line": correction_line,
+        "drop_line": drop_line,
+        "logps_line": logps_line,
+        "outcome_line": outcome_line,
+    }
+    source = files("tso.report").joinpath("template.html.j2").read_text(encoding="utf-8")
+    return env.from_string(source).render(report=report)
+
+
+def number(value: Any) -> str:
+    """A number as a table shows it: whole ones in full, others to four significant digits; other things as text."""
+    if value is None:
+        return ""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if math.isfinite(value) and float(value).is_integer() and abs(value) < 1e15:
+        text = f"{int(value):,d}"
+    else:
+        text = f"{value:.4g}"
+    return minus(text)
+
+
+def log_odds(value: float) -> str:
+    return minus(f"{value:+.2f}")
+
+
+def _draw(chart: Chart) -> Markup:
+    return Markup(line_chart(chart.title, chart.series, chart.starts, shares=chart.shares))
+
+
+def _bounds(strengths: tuple[tuple[int, tuple[Strength, ...]], ...]) -> tuple[float, float]:
+    """One scale for the intervals of all iterations, so that they can be compared by eye."""
+    rows = [s for _, group in strengths for s in group]
+    low = min(min(s.prior, s.strength - 2 * s.stderr) for s in rows)
+    high = max(max(s.prior, s.strength + 2 * s.stderr) for s in rows)
+    pad = (high - low) * 0.06 or 0.5
+    return low - pad, high + pad

@@ -1,0 +1,111 @@
+"""The whole history of one pair as plain lines: where both answers came from, and all that was said of them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+
+from tso.report.gather import Answer, Drop, History, Judgement, Labelled, Logps, Outcome, pair_history
+from tso.store import RunStore
+
+# Characters that reorder the text around them: a model could make a line read as something else.
+_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def pair_story(store: RunStore, pair_id: str) -> list[str]:
+    """Lines without line breaks that tell a pair's history. Raises DataError, naming close ids, for an unknown id."""
+    return list(_lines(pair_history(store, pair_id)))
+
+
+def _lines(history: History) -> Iterator[str]:
+    kind = "" if history.purpose == "train" else f", for {history.purpose}"
+    yield f"pair {history.pair_id}, iteration {history.iteration}{kind}, prompt {flat(history.prompt_id)}"
+    yield f"similarity of the sides {history.similarity:.2f}"
+    yield ""
+    yield "prompt"
+    for message in history.messages:
+        yield from _indented(f"{message.role}: {message.content}")
+    for answer in history.answers:
+        yield ""
+        yield from _answer(answer, history)
+    yield ""
+    yield "history"
+    for label in history.labels:
+        yield f"  {label_line(label, history)}"
+    for said in history.corrections:
+        yield f"  {correction_line(said)}"
+        if said.text is not None:
+            yield from _indented(said.text, "    ")
+    for drop in history.drops:
+        yield f"  {drop_line(drop)}"
+    for logps in history.logps:
+        yield f"  {logps_line(logps)}"
+    for outcome in history.outcomes:
+        yield f"  {outcome_line(outcome)}"
+
+
+def _answer(answer: Answer, history: History) -> Iterator[str]:
+    yield f"answer {answer.side}, response {answer.response_id}, {history.standing(answer.response_id)}"
+    yield f"  cell {flat(answer.cell)}" + (f": {flat(answer.model)}" if answer.model else "")
+    if answer.revision:
+        yield f"  model revision {flat(answer.short_revision)}"
+    if answer.decoding:
+        yield f"  decoding {flat(answer.decoding)}"
+    seed = "" if answer.seed is None else f", seed {answer.seed}"
+    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, ended by {answer.finish_reason}"
+    for judge, score, reason in answer.scores:
+        yield f"  score {score:.3f} by {flat(judge)}" + (f": {flat(reason)}" if reason else "")
+    yield "  text"
+    yield from _indented(answer.text, "    ")
+
+
+def label_line(label: Labelled, history: History) -> str:
+    if label.chosen is None or label.rejected is None:
+        said = "no side is better"
+    else:
+        said = f"{history.side(label.chosen)} over {history.side(label.rejected)}"
+    return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
+
+
+def correction_line(said: Judgement) -> str:
+    reason = f"; {flat(said.reason)}" if said.reason else ""
+    return f"correction by {said.source} {flat(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
+
+
+def drop_line(drop: Drop) -> str:
+    detail = f"; {flat(drop.detail)}" if drop.detail else ""
+    return f"dropped by {drop.stage}: {flat(drop.reason)}{detail}"
+
+
+def logps_line(logps: Logps) -> str:
+    return (
+        f"log-probs under the {flat(logps.model)} of iteration {logps.iteration}: "
+        f"chosen {logps.chosen:.2f}, rejected {logps.rejected:.2f} nats"
+    )
+
+
+def outcome_line(outcome: Outcome) -> str:
+    names = [n for n, s in (("chosen", outcome.chosen_saturated), ("rejected", outcome.rejected_saturated)) if s]
+    saturated = f"saturated: {' and '.join(names)}" if names else "neither side saturated"
+    return (
+        f"trained in iteration {outcome.iteration}: "
+        f"reward of chosen {outcome.chosen:+.3f}, of rejected {outcome.rejected:+.3f}, {saturated}"
+    )
+
+
+def _indented(text: str, indent: str = "  ") -> Iterator[str]:
+    for line in text.splitlines() or [""]:
+        yield indent + visible(line)
+
+
+def flat(text: str) -> str:
+    """Visible text on one line."""
+    return visible(" ".join(text.splitlines()))
+
+
+def visible(text: str) -> str:
+    """The text with control and reordering characters spelled out: a model's answer must not drive the terminal."""
+    return "".join(
+        f"\\u{ord(c):04x}" if c in _REORDERING or (unicodedata.category(c) == "Cc" and c not in "\n\t") else c
+        for c in text.replace("\r\n", "\n")
+    )

@@ -1,0 +1,1 @@
+"""Samplers: one file a backend behind the small protocol of base.py."""

@@ -1,0 +1,48 @@
+"""What a sampler is, and the arithmetic that every backend shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from tso.records import Cell, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One draw to compute: the prompt, and the seed that alone decides its randomness."""
+
+    prompt: Prompt
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """`token_ids` include the end-of-turn token exactly where finish_reason is stop."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    finish_reason: str
+
+
+class Sampler(Protocol):
+    """A backend. One call computes one batch of the plan, all of one cell."""
+
+    def sample(self, cell: Cell, requests: Sequence[Request]) -> list[Answer]: ...
+
+
+def chat(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]:
+    """The messages of a prompt for a chat template; a cell's system prompt stands in front of the user's turns."""
+    messages = [{"role": m.role, "content": m.content} for m in prompt.messages]
+    if system_prompt is None:
+        return messages
+    return [{"role": "system", "content": system_prompt}, *(m for m in messages if m["role"] != "system")]
+
+
+def uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:
+    """Uniform numbers [len(seeds), steps] in [0, 1), float64: row i depends on seed i alone (Philox 4x64)."""
+    rows = [np.random.Generator(np.random.Philox(key=seed)).random(steps) for seed in seeds]
+    return np.stack(rows) if rows else np.empty((0, steps))

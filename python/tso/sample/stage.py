@@ -1,0 +1,83 @@
+"""Carry out the plan of draws: batch by batch, each durable before the next begins (step 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from tso.config import Config
+from tso.errors import InternalError
+from tso.models import device_for, sampling_dtype
+from tso.progress import Face
+from tso.records import Cell, Draw, Prompt, Response
+from tso.sample.base import Answer, Request, Sampler
+from tso.sample.transformers import TransformersSampler
+from tso.store import RunStore, response_rows
+
+Encode = Callable[[str], tuple[int, ...]]
+
+
+def sample(
+    store: RunStore,
+    config: Config,
+    iteration: int,
+    purpose: str,
+    prompts: Sequence[str],
+    cells: Sequence[Cell],
+    encode: Encode,
+    face: Face,
+) -> None:
+    """Lay down the plan of draws, then carry it out. Prompts of like length stand together, so that little is padded."""
+    found = {p.id: p for p in store.prompts()}
+    ordered = sorted(prompts, key=lambda p: (sum(len(m.content) for m in found[p].messages), p))
+    by_model = sorted(cells, key=lambda c: c.path)  # stable: one model after another
+    plan = store.plan(iteration, purpose, config.run.seed, ordered, by_model, config.sample.batch_size)
+    device = device_for(config.model.device)
+    sampler = TransformersSampler(device, sampling_dtype(config.sample.dtype, device))
+    sample_all(store, iteration, purpose, plan, cells, sampler, encode, face)
+
+
+def sample_all(
+    store: RunStore,
+    iteration: int,
+    purpose: str,
+    plan: Sequence[Draw],
+    cells: Sequence[Cell],
+    sampler: Sampler,
+    encode: Encode,
+    face: Face,
+) -> None:
+    """Answer every draw of the plan that has no answer yet. `encode` turns a person's text into token ids."""
+    waiting = set(store.pending(iteration, purpose))
+    by_name = {c.name: c for c in cells}
+    prompts = {p.id: p for p in store.prompts()}
+    left = sum(d.batch in waiting for d in plan)
+    with face.bar(f"iteration {iteration}: sampling", len(plan), "answers", len(plan) - left) as advance:
+        for batch, group in groupby(plan, key=lambda d: d.batch):
+            draws = list(group)
+            if batch not in waiting:
+                continue
+            answers = _answer(by_name[draws[0].cell], draws, prompts, sampler, encode)
+            first = store.next_id("responses", "response_id")
+            rows = [
+                (
+                    first + i,
+                    d.id,
+                    Response(first + i, d.prompt_id, d.cell, a.text, a.token_ids, a.finish_reason, iteration),
+                )
+                for i, (d, a) in enumerate(zip(draws, answers, strict=True))
+            ]
+            store.commit(iteration, f"sample/{purpose}", response_rows(rows), unit=batch)
+            advance(len(draws))
+
+
+def _answer(
+    cell: Cell, draws: Sequence[Draw], prompts: dict[str, Prompt], sampler: Sampler, encode: Encode
+) -> list[Answer]:
+    if cell.stage == "human":
+        texts = [prompts[d.prompt_id].human[d.draw] for d in draws]
+        return [Answer(text, encode(text), "stop") for text in texts]
+    answers = sampler.sample(cell, [Request(prompts[d.prompt_id], d.seed) for d in draws])
+    if len(answers) != len(draws):
+        raise InternalError(f"the sampler of cell {cell.name} gave {len(answers)} answers to {len(draws)} draws")
+    return answers

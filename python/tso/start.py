@@ -1,0 +1,120 @@
+"""Before the first iteration: the prompts are in the store, and the start model is where every stage can load it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import torch
+
+from tso import config as config_module
+from tso.config import Config
+from tso.errors import DataError
+from tso.models import convert_gguf, device_for, load_model, load_tokenizer, scale_of, weights_sha256
+from tso.progress import Face
+from tso.prompts import load_prompts
+from tso.records import Prompt
+from tso.sample.base import chat
+from tso.sample.transformers import prompt_ids
+from tso.store import RunStore, dumps, merge, prompt_rows
+
+# What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
+FREE = ("run.output_dir", "run.iterations", "model.device", "training.report_to", "pair.threads")
+
+
+def identity(config: Config) -> dict[str, str]:
+    """Every option that decides the content of the run, by name."""
+    tree = config_module.as_tree(config)
+    named = {f"{s}.{k}": dumps(_plain(v)) for s, options in tree.items() for k, v in options.items()}
+    return {k: v for k, v in named.items() if k not in FREE and not k.startswith("evaluate.")}
+
+
+def _plain(value):
+    # JSON has no infinity; bounds may be.
+    return "inf" if value == float("inf") else value
+
+
+def prepare(store: RunStore, config: Config, face: Face) -> None:
+    """Iteration 0, as one unit: prompts, and the start model as both policy and reference."""
+    if store.done(0, "start"):
+        _same_prompts(store, config)
+        return
+    path, sha = _start_model(store.folder, config, face)
+    found = load_prompts(config.data)
+    for bad in found.rejected[:10]:
+        face.warn(f"{config.data.prompts} line {bad.line} left out: {bad.reason}")
+    if len(found.rejected) > 10:
+        face.warn(f"... and {len(found.rejected) - 10} more rows of {len(found.rejected)} left out")
+    where = str(store.folder / path) if (store.folder / path).is_dir() else path
+    prompts = _short_enough(found.prompts, config, where, face)
+    scale = config.model.scale
+    if scale is None:
+        scale = scale_of(
+            load_model(where, dtype=torch.float32, device=torch.device("cpu"), revision=config.model.revision)
+        )
+    columns = ["iteration", "role", "path", "sha256"]
+    rows = [(0, role, path, sha) for role in ("policy", "reference")]
+    info = {
+        "scale": scale,
+        "rejected": len(found.rejected),
+        "prompts_sha256": _digest(prompts),
+        "file_sha256": _file_digest(config),
+    }
+    store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, rows)}), info=info)
+    held = sum(p.split == "heldout" for p in prompts)
+    face.say(f"{len(prompts) - held} prompts to train on, {held} held out")
+
+
+def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:
+    """(path as recorded, identity). A GGUF becomes iteration-0/checkpoint; anything else is loaded from where it is."""
+    model = config.model
+    device_for(model.device)
+    if model.gguf_file is None:
+        local = Path(model.name_or_path)
+        if local.is_dir():
+            return str(local.resolve()), weights_sha256(local)
+        load_tokenizer(model.name_or_path, revision=model.revision)
+        return model.name_or_path, f"{model.name_or_path}@{model.revision or 'main'}"
+    target = folder / "iteration-0" / "checkpoint"
+    if not target.is_dir():
+        face.say(f"converting {model.gguf_file} to safetensors")
+        convert_gguf(model.name_or_path, model.gguf_file, target, getattr(torch, model.dtype))
+    return str(target.relative_to(folder)), weights_sha256(target)
+
+
+def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face: Face) -> list[Prompt]:
+    tokenizer = load_tokenizer(model, revision=config.model.revision)
+    most = config.data.max_prompt_tokens
+    kept = []
+    for prompt in prompts:
+        try:
+            length = len(prompt_ids(tokenizer, chat(prompt, None)))
+        except Exception as err:  # chat templates raise their own classes for role orders that they do not take
+            raise DataError(f"the chat template refuses prompt {prompt.id!r}: {err}") from err
+        if length > most:
+            face.warn(f"prompt {prompt.id!r} left out: {length} tokens, data.max_prompt_tokens is {most}")
+        else:
+            kept.append(prompt)
+    if not any(p.split == "train" for p in kept):
+        raise DataError(
+            f"no prompt of {config.data.prompts} is left to train on: all are longer than "
+            f"data.max_prompt_tokens={most} tokens, or held out; shorten them or raise the limit"
+        )
+    return kept
+
+
+def _same_prompts(store: RunStore, config: Config) -> None:
+    """Resuming with another prompt file would quietly be another run."""
+    if Path(config.data.prompts).is_file() and store.info(0, "start")["file_sha256"] != _file_digest(config):
+        raise DataError(
+            f"{config.data.prompts} has changed since this run began; restore it, or choose another run.output_dir"
+        )
+
+
+def _digest(prompts: list[Prompt]) -> str:
+    return hashlib.sha256(dumps(prompt_rows(prompts)["prompts"][1]).encode()).hexdigest()
+
+
+def _file_digest(config: Config) -> str:
+    path = Path(config.data.prompts)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

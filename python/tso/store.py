@@ -1,0 +1,354 @@
+"""The run store as Python sees it: records in, records out. The SQLite work is Rust's (`tso._core.Ledger`).
+
+Writing goes by units: everything a stage finishes at once is one `commit`, durable or absent. Nothing here decides
+anything about the method.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso._core import Ledger
+from tso.errors import InternalError, StoreConflict
+from tso.records import Cell, Correction, Decoding, Draw, Label, Message, Pair, Prompt, Response, Score
+
+FILE = "run.sqlite"
+
+Rows = dict[str, tuple[list[str], list[tuple[Any, ...]]]]
+
+
+def dumps(value: Any) -> str:
+    """JSON that is the same bytes for the same content."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+class RunStore:
+    """One run's store. A context manager; the writer holds the run, readers need no permission."""
+
+    def __init__(self, ledger: Ledger, folder: Path):
+        self._ledger = ledger
+        self.folder = folder
+
+    @classmethod
+    def open_or_create(cls, folder: Path, identity: Mapping[str, str]) -> RunStore:
+        """The run in `folder`, made if absent. Raises StoreConflict when it is another run than `identity` tells."""
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / FILE
+        if not path.exists():
+            return cls(Ledger.create(str(path), dict(identity)), folder)
+        store = cls(Ledger.open(str(path)), folder)
+        found = store.meta()
+        for key, value in identity.items():
+            if found.get(key) != value:
+                store.close()
+                raise StoreConflict(
+                    f"{folder} holds a run with other settings "
+                    f"({key} was {_short(found.get(key))}, now {_short(value)}); "
+                    "restore them to resume it, or choose another run.output_dir"
+                )
+        return store
+
+    @classmethod
+    def open_read_only(cls, folder: Path) -> RunStore:
+        return cls(Ledger.open(str(folder / FILE), read_only=True), folder)
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    def meta(self) -> dict[str, str]:
+        return self._ledger.meta()
+
+    def fork(self, folder: Path) -> None:
+        """A second, independent store that starts from this moment."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self._ledger.fork(str(folder / FILE))
+
+    # Units
+
+    def done(self, iteration: int, stage: str, unit: int = 0) -> bool:
+        return self._ledger.is_done(iteration, stage, unit)
+
+    def info(self, iteration: int, stage: str, unit: int = 0) -> dict[str, Any]:
+        """What the unit wanted remembered. Raises InternalError if it is not finished."""
+        text = self._ledger.info(iteration, stage, unit)
+        if text is None:
+            raise InternalError(f"stage {stage} of iteration {iteration} was asked for before it was finished")
+        return json.loads(text)
+
+    def commit(
+        self, iteration: int, stage: str, rows: Rows | None = None, *, unit: int = 0, info: Mapping[str, Any] = {}
+    ) -> None:
+        self._ledger.write(iteration, stage, unit, dumps(dict(info)), rows or {})
+
+    def query(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a reading statement."""
+        return self._ledger.query(sql, tuple(params))[1]
+
+    def next_id(self, table: str, column: str) -> int:
+        """The first free number of a table whose rows are numbered in the order of writing."""
+        return self.query(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}")[0][0]
+
+    # Plan
+
+    def choose_prompts(self, iteration: int, size: int, seed: int, weights: Mapping[str, float]) -> list[str]:
+        return self._ledger.choose_prompts(iteration, size, seed, dict(weights))
+
+    def plan(
+        self, iteration: int, purpose: str, seed: int, prompts: Sequence[str], cells: Sequence[Cell], batch_size: int
+    ) -> list[Draw]:
+        answered = [p.id for p in self.prompts() if p.human]
+        wanted = [
+            (c.name, c.draws, sorted(set(prompts) & set(answered), key=prompts.index) if c.stage == "human" else None)
+            for c in cells
+            if c.draws
+        ]
+        rows = self._ledger.plan_draws(iteration, purpose, seed, list(prompts), wanted, batch_size)
+        return [Draw(*row) for row in rows]
+
+    def pending(self, iteration: int, purpose: str) -> list[int]:
+        return self._ledger.pending(iteration, purpose)
+
+    # Records
+
+    def prompts(self, split: str | None = None) -> list[Prompt]:
+        rows = self.query(
+            "SELECT prompt_id, messages, human, split, tags FROM prompts "
+            "WHERE ?1 IS NULL OR split = ?1 ORDER BY position",
+            (split,),
+        )
+        return [_prompt(*row) for row in rows]
+
+    def batch(self, iteration: int) -> list[str]:
+        rows = self.query("SELECT prompt_id FROM batches WHERE iteration = ? ORDER BY position", (iteration,))
+        return [row[0] for row in rows]
+
+    def cells(self, iteration: int) -> list[Cell]:
+        rows = self.query(
+            "SELECT cell, model, path, revision, stage, scale, decoding, prior, strength, draws "
+            "FROM cells WHERE iteration = ? ORDER BY position",
+            (iteration,),
+        )
+        return [Cell(*row[:6], Decoding(**json.loads(row[6])), *row[7:]) for row in rows]
+
+    def responses(self, iteration: int, purpose: str) -> list[Response]:
+        """In the order of the plan; people's edits, which no draw planned, are found by `response`."""
+        rows = self.query(
+            "SELECT r.response_id, r.prompt_id, r.cell, r.text, r.token_ids, r.finish_reason, r.iteration "
+            "FROM responses r JOIN draws d USING (draw_id) WHERE d.iteration = ? AND d.purpose = ? ORDER BY r.draw_id",
+            (iteration, purpose),
+        )
+        return [_response(*row) for row in rows]
+
+    def responses_by_id(self, ids: Iterable[int]) -> dict[int, Response]:
+        wanted = dumps(sorted(set(ids)))
+        rows = self.query(
+            "SELECT response_id, prompt_id, cell, text, token_ids, finish_reason, iteration FROM responses "
+            "WHERE response_id IN (SELECT value FROM json_each(?))",
+            (wanted,),
+        )
+        return {row[0]: _response(*row) for row in rows}
+
+    def dropped(self, kind: str, iteration: int | None = None) -> set[str]:
+        rows = self.query("SELECT id FROM drops WHERE kind = ?1 AND (?2 IS NULL OR iteration = ?2)", (kind, iteration))
+        return {row[0] for row in rows}
+
+    def pairs(self, iteration: int | None = None, purpose: str = "train", *, dropped: bool = False) -> list[Pair]:
+        """Pairs with the label in force, in order; those that were dropped only when asked for."""
+        rows = self.query(
+            "SELECT p.pair_id, p.iteration, p.prompt_id, p.response_a, p.response_b, p.similarity, "
+            "       l.source, l.chosen, l.rejected, l.confidence, l.weight "
+            "FROM pairs p JOIN labels l ON l.label_id = (SELECT max(label_id) FROM labels WHERE pair_id = p.pair_id) "
+            "WHERE p.purpose = ?1 AND (?2 IS NULL OR p.iteration = ?2) "
+            "AND (?3 OR NOT EXISTS (SELECT 1 FROM drops d WHERE d.kind = 'pair' AND d.id = p.pair_id)) "
+            "ORDER BY p.iteration, p.position",
+            (purpose, iteration, int(dropped)),
+        )
+        return [Pair(*row[:6], Label(*row[6:])) for row in rows]
+
+    def corrections(self) -> list[Correction]:
+        rows = self.query(
+            "SELECT pair_id, source, author, verdict, confidence, reason, text FROM corrections ORDER BY correction_id"
+        )
+        return [Correction(*row) for row in rows]
+
+    def logps(self, iteration: int, model: str) -> dict[str, tuple[float, float]]:
+        """(chosen, rejected) summed log-probs in nats by pair id."""
+        rows = self.query(
+            "SELECT pair_id, chosen, rejected FROM logps WHERE iteration = ? AND model = ?", (iteration, model)
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def strengths(self, iteration: int) -> dict[str, tuple[float, float]]:
+        """(strength, standard error) by cell, as re-estimated at the end of `iteration`."""
+        rows = self.query("SELECT cell, strength, stderr FROM strengths WHERE iteration = ?", (iteration,))
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def checkpoint(self, iteration: int, role: str) -> tuple[str, str]:
+        """(path, sha256) of the policy or the reference as it stood after `iteration` (0: the start)."""
+        rows = self.query("SELECT path, sha256 FROM checkpoints WHERE iteration = ? AND role = ?", (iteration, role))
+        if not rows:
+            raise InternalError(f"no {role} is recorded for iteration {iteration}")
+        return rows[0][0], rows[0][1]
+
+    def balance(self, iteration: int) -> dict[str, int]:
+        """Where the answers of an iteration went: sampled = paired + unpaired + dropped by each reason.
+
+        Counts every response once and raises InternalError when the sum is off, which stops the run.
+        """
+        sampled = {r.id for r in self.responses(iteration, "train")}
+        used = {side for p in self.pairs(iteration, dropped=True) for side in (p.response_a, p.response_b)} & sampled
+        reasons = self.query("SELECT reason, id FROM drops WHERE kind = 'response' AND iteration = ?", (iteration,))
+        counts = {"sampled": len(sampled), "paired": len(used)}
+        for reason, _ in reasons:
+            counts[f"dropped/{reason}"] = counts.get(f"dropped/{reason}", 0) + 1
+        left = {int(r[1]) for r in reasons}
+        if left | used != sampled or left & used or len(left) != len(reasons):
+            raise InternalError(f"iteration {iteration}: the counts do not balance: {counts}; please report this")
+        return counts
+
+
+def prompt_rows(prompts: Sequence[Prompt]) -> Rows:
+    columns = ["prompt_id", "position", "split", "messages", "human", "tags"]
+    rows = [
+        (
+            p.id,
+            i,
+            p.split,
+            dumps([{"role": m.role, "content": m.content} for m in p.messages]),
+            dumps(list(p.human)),
+            dumps(dict(p.tags)),
+        )
+        for i, p in enumerate(prompts)
+    ]
+    return {"prompts": (columns, rows)}
+
+
+def response_rows(rows: Iterable[tuple[int, int | None, Response]]) -> Rows:
+    """Rows of (response id, draw id, record)."""
+    columns = [
+        "response_id",
+        "draw_id",
+        "iteration",
+        "prompt_id",
+        "cell",
+        "text",
+        "token_ids",
+        "tokens",
+        "finish_reason",
+    ]
+    return {
+        "responses": (
+            columns,
+            [
+                (
+                    rid,
+                    draw,
+                    r.iteration,
+                    r.prompt_id,
+                    r.cell,
+                    r.text,
+                    np.asarray(r.token_ids, dtype="<u4").tobytes(),
+                    len(r.token_ids),
+                    r.finish_reason,
+                )
+                for rid, draw, r in rows
+            ],
+        )
+    }
+
+
+def drop_rows(iteration: int, stage: str, kind: str, drops: Iterable[tuple[Any, str, str]]) -> Rows:
+    """Rows of (id, reason, detail)."""
+    columns = ["iteration", "stage", "kind", "id", "reason", "detail"]
+    return {"drops": (columns, [(iteration, stage, kind, str(i), reason, detail) for i, reason, detail in drops])}
+
+
+def label_rows(first_id: int, iteration: int, labels: Iterable[tuple[str, Label]]) -> Rows:
+    columns = ["label_id", "pair_id", "iteration", "source", "chosen", "rejected", "confidence", "weight"]
+    rows = [
+        (first_id + i, pair_id, iteration, label.source, label.chosen, label.rejected, label.confidence, label.weight)
+        for i, (pair_id, label) in enumerate(labels)
+    ]
+    return {"labels": (columns, rows)}
+
+
+def score_rows(judge: str, scores: Mapping[int, Score]) -> Rows:
+    columns = ["response_id", "judge", "score", "reason"]
+    return {"scores": (columns, [(i, judge, s.value, s.reason) for i, s in sorted(scores.items())])}
+
+
+def metric_rows(iteration: int, step: int, metrics: Mapping[str, float]) -> Rows:
+    columns = ["iteration", "step", "name", "value"]
+    return {"metrics": (columns, [(iteration, step, k, float(v)) for k, v in sorted(metrics.items())])}
+
+
+def cell_rows(iteration: int, cells: Sequence[Cell], first: int = 0) -> Rows:
+    columns = [
+        "iteration",
+        "cell",
+        "position",
+        "model",
+        "path",
+        "revision",
+        "stage",
+        "scale",
+        "decoding",
+        "prior",
+        "strength",
+        "draws",
+    ]
+    rows = [
+        (
+            iteration,
+            c.name,
+            first + i,
+            c.model,
+            c.path,
+            c.revision,
+            c.stage,
+            c.scale,
+            dumps(asdict(c.decoding)),
+            c.prior,
+            c.strength,
+            c.draws,
+        )
+        for i, c in enumerate(cells)
+    ]
+    return {"cells": (columns, rows)}
+
+
+def merge(*parts: Rows) -> Rows:
+    """Several row sets as one; the same table may come more than once with the same columns."""
+    whole: Rows = {}
+    for part in parts:
+        for table, (columns, rows) in part.items():
+            if table in whole and whole[table][0] != columns:
+                raise InternalError(f"two writers of {table} disagree about its columns")
+            whole[table] = (columns, [*(whole[table][1] if table in whole else []), *rows])
+    return whole
+
+
+def _prompt(prompt_id: str, messages: str, human: str, split: str, tags: str) -> Prompt:
+    return Prompt(
+        prompt_id, tuple(Message(**m) for m in json.loads(messages)), tuple(json.loads(human)), split, json.loads(tags)
+    )
+
+
+def _response(rid: int, prompt_id: str, cell: str, text: str, ids: bytes, finish: str, iteration: int) -> Response:
+    return Response(rid, prompt_id, cell, text, tuple(np.frombuffer(ids, dtype="<u4").tolist()), finish, iteration)
+
+
+def _short(value: str | None) -> str:
+    return repr(value if value is None or len(value) <= 60 else value[:57] + "...")

@@ -1,0 +1,107 @@
+"""`python -m tso.train [CONFIG.yaml] [section.key=value ...]`: parse, build the config, call the loop.
+
+Without arguments it runs the quickstart. Exit code 0: done; 2: a mistake that the message says how to mend; 1: a fault
+of tso; 130: stopped by Ctrl-C, run again to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+
+from tso.errors import InternalError, StoreFull, TsoError
+
+
+def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
+    """Run `work`, turn what it raises into one clear line, and return the exit code."""
+    try:
+        return work()
+    except KeyboardInterrupt:
+        print("\nstopped; everything finished so far is kept, run again to resume", file=sys.stderr)
+        return 130
+    except InternalError as err:
+        return _fault(err, debug)
+    except TsoError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+    except OSError as err:
+        if err.errno == 28:  # ENOSPC
+            print(
+                f"error: {StoreFull(f'no space left on the device ({err}); free some space and run again to resume')}",
+                file=sys.stderr,
+            )
+            return 2
+        if err.filename is not None:
+            print(f"error: {err.strerror}: {err.filename}", file=sys.stderr)
+            return 2
+        return _fault(err, debug)
+    except Exception as err:
+        return _fault(err, debug)
+
+
+def _fault(err: BaseException, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    text = next(iter(str(err).splitlines()), "")
+    print(
+        f"fault: {type(err).__name__}: {text} (run again with --debug for the details, and please report it)",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tso.train",
+        description="Self-training preference optimisation. Without arguments: the quickstart.",
+        epilog="Options are section.key=value words, such as training.learning_rate=1e-6; a stopped run is resumed by the same command.",
+    )
+    parser.add_argument("config", nargs="*", metavar="CONFIG.yaml | section.key=value")
+    parser.add_argument("--quiet", action="store_true", help="no progress, no tables; errors only")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a fault")
+    args = parser.parse_args(argv)
+    return guarded(lambda: _train(args.config, args.quiet), debug=args.debug)
+
+
+def _train(words: Sequence[str], quiet: bool) -> int:
+    from tso import config, quickstart
+    from tso.errors import ConfigError
+    from tso.progress import Face
+
+    files = [w for w in words if "=" not in w]
+    if len(files) > 1:
+        raise ConfigError(f"one config file at most, not {len(files)}: {', '.join(files)}")
+    overrides = [w for w in words if "=" in w]
+    named = {w.split("=", 1)[0] for w in overrides}
+    # The quickstart is what runs when nobody names a model: its settings are a config like any other.
+    base = None if files or "model.name_or_path" in named else quickstart.config()
+    settings = config.load(files[0] if files else None, overrides, base=base)
+    _calm(quiet)
+    from tso import loop
+
+    face = Face(quiet=quiet)
+    folder = loop.run(settings, face)
+    face.say(f"model: {folder / 'final'}    report: {folder / 'report.html'}")
+    return 0
+
+
+def _calm(quiet: bool) -> None:
+    """The libraries' own bars and remarks would drown ours; their errors still come through."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"(torch|transformers|accelerate)\..*")
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Training: the dual-clip loss on kept pairs, and the reference it is taken against."""

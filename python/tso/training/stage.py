@@ -1,0 +1,192 @@
+"""Train the policy on the kept pairs of an iteration against its frozen reference (step 8)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from transformers import PrinterCallback, TrainerCallback
+
+from tso.config import Config
+from tso.errors import DataError
+from tso.models import device_for, load_model, load_tokenizer, save
+from tso.progress import Face
+from tso.records import Pair
+from tso.sample.base import chat
+from tso.sample.transformers import prompt_ids
+from tso.store import RunStore, dumps, merge, metric_rows
+from tso.training.collate import Collator, Example, truncate
+from tso.training.reference import ROW, located
+from tso.training.trainer import PairTrainer, adapted, pair_logps, training_arguments
+
+OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
+
+
+def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
+    """Write the new policy's checkpoint, the outcome of every pair and the metrics, as one unit."""
+    if store.done(iteration, "train"):
+        return
+    before = store.checkpoint(iteration - 1, "policy")
+    path = located(store.folder, before[0])
+    examples = build_examples(store, config, store.pairs(iteration), path)
+    if not examples:
+        face.warn(f"iteration {iteration}: no pair was kept, so the policy stays as it is")
+        store.commit(iteration, "train", {"checkpoints": (ROW, [(iteration, "policy", *before)])}, info={"pairs": 0})
+        return
+    reference = located(store.folder, store.checkpoint(iteration - 1, "reference")[0])
+    known = reference_logps(store, config, iteration, examples, reference, face)
+    examples = [replace(e, ref_chosen=known[e.pair_id][0], ref_rejected=known[e.pair_id][1]) for e in examples]
+    _fit(store, config, iteration, examples, path, face)
+
+
+def build_examples(store: RunStore, config: Config, pairs: Sequence[Pair], model: str) -> list[Example]:
+    """Tokenised pairs; those that are one text after cutting to max_length are left out."""
+    tokenizer = load_tokenizer(model)
+    prompts = {p.id: p for p in store.prompts()}
+    texts = store.responses_by_id(s for p in pairs for s in (p.label.chosen, p.label.rejected) if s is not None)
+    examples = []
+    for pair in pairs:
+        if pair.label.chosen is None or pair.label.rejected is None:
+            continue
+        ids = tuple(prompt_ids(tokenizer, chat(prompts[pair.prompt_id], None)))
+        chosen, rejected = texts[pair.label.chosen].token_ids, texts[pair.label.rejected].token_ids
+        cut = truncate(Example(pair.id, ids, chosen, rejected, pair.label.weight), config.training.max_length)
+        if cut is not None:
+            examples.append(cut)
+    return examples
+
+
+def reference_logps(
+    store: RunStore, config: Config, iteration: int, examples: Sequence[Example], model: str, face: Face
+) -> dict[str, tuple[float, float]]:
+    """Log-probs under the frozen reference: computed once an iteration, and read from the store afterwards."""
+    stage = "logps/reference"
+    if not store.done(iteration, stage):
+        rows = score(config, examples, model, f"iteration {iteration}: reference", face)
+        columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
+        store.commit(
+            iteration, stage, {"logps": (columns, [(iteration, p, "reference", w, r) for p, (w, r) in rows.items()])}
+        )
+    return store.logps(iteration, "reference")
+
+
+def held_out_logps(
+    store: RunStore, config: Config, iteration: int, examples: Sequence[Example], label: str, face: Face
+) -> None:
+    """Log-probs of held-out pairs under the policy after `iteration`, as one unit."""
+    stage = "logps/evaluate"
+    if store.done(iteration, stage):
+        return
+    path = located(store.folder, store.checkpoint(iteration, "policy")[0])
+    rows = score(config, examples, path, label, face) if examples else {}
+    columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
+    store.commit(
+        iteration, stage, {"logps": (columns, [(iteration, p, "policy", w, r) for p, (w, r) in sorted(rows.items())])}
+    )
+
+
+def score(
+    config: Config, examples: Sequence[Example], path: str, label: str, face: Face
+) -> dict[str, tuple[float, float]]:
+    """(chosen, rejected) log-probs of examples under the model at `path`, in nats, by pair id."""
+    device = device_for(config.model.device)
+    model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
+    collator = Collator(load_tokenizer(path).pad_token_id)
+    size = config.training.per_device_train_batch_size
+    found = {}
+    # Sorted by length for speed; the result does not depend on the order in which pairs were asked for.
+    ordered = sorted(examples, key=lambda e: (len(e.prompt) + max(len(e.chosen), len(e.rejected)), e.pair_id))
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.training.bf16)
+    with face.bar(label, len(ordered), "pairs") as advance, autocast:
+        for batch in pair_logps(model, ordered, collator, size, average=config.training.average_logps):
+            found.update({pair_id: (w, r) for pair_id, w, r in batch})
+            advance(len(batch))
+    return found
+
+
+class _Bar(TrainerCallback):
+    def __init__(self, advance):
+        self.advance = advance
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.advance(1)
+
+
+def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example], path: str, face: Face) -> None:
+    device = device_for(config.model.device)
+    tokenizer = load_tokenizer(path)
+    model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
+    scratch = store.folder / f"iteration-{iteration}" / "trainer"
+    args = training_arguments(config.training, str(scratch), config.run.seed + iteration, device)
+    with adapted(model, config.training) as trained:
+        trainer = PairTrainer(
+            trained, args, config.training, train_dataset=examples, data_collator=Collator(tokenizer.pad_token_id)
+        )
+        steps = _steps(len(examples), config)
+        with face.bar(f"iteration {iteration}: training", steps, "steps") as advance:
+            trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(_Bar(advance))
+            trainer.train()
+    target = store.folder / f"iteration-{iteration}" / "checkpoint"
+    sha = save(model, tokenizer, target, card=_card(config, iteration, len(examples)))
+    shutil.rmtree(scratch, ignore_errors=True)
+    outcomes = [
+        (iteration, pair_id, o.chosen_reward, o.rejected_reward, int(o.chosen_saturated), int(o.rejected_saturated))
+        for pair_id, o in sorted(trainer.outcomes.items())
+    ]
+    store.commit(
+        iteration,
+        "train",
+        merge(
+            {"checkpoints": (ROW, [(iteration, "policy", str(target.relative_to(store.folder)), sha)])},
+            {"outcomes": (OUTCOMES, outcomes)},
+            *_metrics(iteration, trainer.state.log_history),
+        ),
+        info={"pairs": len(examples), "steps": trainer.state.global_step},
+    )
+
+
+def _steps(pairs: int, config: Config) -> int:
+    batch = config.training.per_device_train_batch_size * config.training.gradient_accumulation_steps
+    return max(1, round(-(-pairs // batch) * config.training.num_train_epochs))
+
+
+def _metrics(iteration: int, history: list[dict[str, float]]):
+    for entry in history:
+        numbers = {k: v for k, v in entry.items() if k == "loss" or "/" in k or k in ("grad_norm", "learning_rate")}
+        if "loss" in entry:
+            yield metric_rows(iteration, int(entry["step"]), {k: float(v) for k, v in numbers.items()})
+
+
+def _card(config: Config, iteration: int, pairs: int) -> str:
+    training = config.training
+    return (
+        f"---\nbase_model: {config.model.name_or_path}\nlibrary_name: transformers\ntags: [tso, dpo, preference-optimization]\n---\n\n"
+        f"# Policy after iteration {iteration}\n\n"
+        f"Trained by tso (TSO, arXiv 2409.02118) on {pairs} pairs sampled and corrected in this iteration, with the "
+        f"dual-clip loss: beta {training.beta}, bounds {training.chosen_clip} and {training.rejected_clip}, "
+        f"learning rate {training.learning_rate}, {training.method} fine-tuning. Settings: `{dumps({'seed': config.run.seed})}`; "
+        "all of them are in config.yaml beside the iteration folders, the pairs in pairs.parquet.\n"
+    )
+
+
+def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
+    """A function text -> token ids with the end-of-turn token, as a finished answer of the policy would have."""
+    tokenizer = load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0]))
+
+    def encode(text: str) -> tuple[int, ...]:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise DataError(f"the tokenizer turns the answer {text[:40]!r} into nothing")
+        return (*ids, tokenizer.eos_token_id)
+
+    return encode
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Sweep what a killed run left half-written; finished folders have their final names."""
+    for part in folder.glob("iteration-*/*.part"):
+        shutil.rmtree(part, ignore_errors=True)

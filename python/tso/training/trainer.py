@@ -1,0 +1,224 @@
+"""A transformers.Trainer whose loss is tso_kernels' dual-clip loss on the hidden states.
+
+The only file that imports tso_kernels. The full logits are never made: the model's backbone runs, and the kernel takes
+the head's weight. Knows batches and models; nothing of the store or of iterations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, Trainer, TrainingArguments
+from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
+
+from tso.config import TrainingSection
+from tso.errors import ModelError
+from tso.training.collate import Collator, Example
+
+
+@dataclass(slots=True)
+class PairOutcome:
+    """Rewards of a pair when training last saw it, and whether each side was beyond its bound."""
+
+    chosen_reward: float
+    rejected_reward: float
+    chosen_saturated: bool
+    rejected_saturated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The last linear layer, as the kernel wants it."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    softcap: float | None
+    logit_scale: float
+
+
+def head_of(model: PreTrainedModel) -> Head:
+    """The output layer of a causal LM with what its family does to the logits. Raises ModelError if adapted."""
+    layer = model.get_output_embeddings()
+    if not isinstance(layer, torch.nn.Linear):
+        raise ModelError(
+            f"the output layer is {type(layer).__name__}, not a plain Linear; adapters on lm_head are not supported, "
+            "leave it out of the adapter's target modules"
+        )
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None)
+    divisor = getattr(config, "logits_scaling", None)  # Granite divides
+    return Head(
+        layer.weight,
+        layer.bias,
+        getattr(config, "final_logit_softcapping", None),
+        float(scale if scale is not None else 1.0) / float(divisor if divisor is not None else 1.0),
+    )
+
+
+def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
+    """[2B, T, H]: the backbone's last hidden states, after its final norm."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    out = inner.base_model(
+        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, return_dict=True
+    )
+    return out.last_hidden_state
+
+
+@torch.no_grad()
+def pair_logps(
+    model: PreTrainedModel, examples: Sequence[Example], collator: Collator, batch_size: int, *, average: bool
+) -> Iterator[list[tuple[str, float, float]]]:
+    """(pair id, chosen, rejected) log-probs in nats, a batch at a time."""
+    head = head_of(model)
+    device = next(model.parameters()).device
+    model.eval()
+    for start in range(0, len(examples), batch_size):
+        batch = collator(examples[start : start + batch_size])
+        tensors = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+        logps = linear_sequence_logps(
+            hidden_states(model, tensors),
+            head.weight,
+            tensors["labels"],
+            bias=head.bias,
+            softcap=head.softcap,
+            logit_scale=head.logit_scale,
+            average=average,
+        )
+        chosen, rejected = logps.double().cpu().chunk(2)
+        yield list(zip(batch["pair_ids"], chosen.tolist(), rejected.tolist(), strict=True))
+
+
+class PairTrainer(Trainer):
+    """Trains on `Example`s whose reference log-probs are already known; keeps the last outcome of every pair."""
+
+    def __init__(self, model: PreTrainedModel, args: TrainingArguments, options: TrainingSection, **kwargs: Any):
+        super().__init__(model, args, **kwargs)
+        self.options = options
+        self.outcomes: dict[str, PairOutcome] = {}
+        self._sums: dict[str, list[torch.Tensor]] = defaultdict(list)
+        # Our loss divides by the pairs of the global batch itself; the Trainer must not divide again.
+        self.model_accepts_loss_kwargs = True
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> torch.Tensor:
+        """Pairs of the global batch: over the accumulation steps, and over the ranks."""
+        count = torch.tensor(sum(len(b["pair_ids"]) for b in batch_samples), device=device)
+        return self.accelerator.gather(count).sum() if self.args.world_size > 1 else count
+
+    def compute_loss(
+        self,
+        model: PreTrainedModel,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        inner = self.accelerator.unwrap_model(model)
+        head = head_of(inner)
+        options = self.options
+        out = linear_dual_clip_loss(
+            hidden_states(inner, inputs),
+            head.weight,
+            inputs["labels"],
+            inputs["ref_chosen_logps"],
+            inputs["ref_rejected_logps"],
+            bias=head.bias,
+            softcap=head.softcap,
+            logit_scale=head.logit_scale,
+            beta=options.beta,
+            chosen_clip=options.chosen_clip,
+            rejected_clip=options.rejected_clip,
+            label_smoothing=options.label_smoothing,
+            pair_weight=inputs["weight"],
+            sft_weight=options.sft_weight,
+            average=options.average_logps,
+            normalizer=float(num_items_in_batch) if num_items_in_batch is not None else None,
+        )
+        self._note(inputs["pair_ids"], out)
+        # Gradients are averaged over ranks, while the normaliser already counts the pairs of all of them.
+        loss = out.loss * self.accelerator.num_processes if self.args.world_size > 1 else out.loss
+        return (loss, out) if return_outputs else loss
+
+    def _note(self, pair_ids: list[str], out: Any) -> None:
+        columns = [
+            out.chosen_rewards.detach().float(),
+            out.rejected_rewards.detach().float(),
+            (~out.chosen_active).float(),
+            (~out.rejected_active).float(),
+        ]
+        chosen, rejected, clip_w, clip_l = columns
+        noted = {
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": (chosen > rejected).float(),
+            "logps/chosen": out.chosen_logps.detach().float(),
+            "logps/rejected": out.rejected_logps.detach().float(),
+            "clip/chosen": clip_w,
+            "clip/rejected": clip_l,
+            "clip/saturated": clip_w * clip_l,
+        }
+        for name, values in noted.items():
+            self._sums[name].append(values.cpu())
+        for pair_id, w, r, cw, cl in zip(pair_ids, *(c.tolist() for c in columns), strict=True):
+            self.outcomes[pair_id] = PairOutcome(w, r, bool(cw), bool(cl))
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Adds the means since the last log, under the names that DPO trainers use."""
+        for name, parts in self._sums.items():
+            logs[name] = float(torch.cat(parts).mean())
+        self._sums.clear()
+        super().log(logs, start_time)
+
+
+def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:
+    """Our options under the Trainer's names. Saving is the loop's work, at the end of an iteration."""
+    # The option's name changes in transformers 6, so it is given only where it is wanted.
+    recompute = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
+    return TrainingArguments(
+        **recompute,
+        output_dir=output_dir,
+        seed=seed,
+        data_seed=seed,
+        learning_rate=options.learning_rate,
+        num_train_epochs=options.num_train_epochs,
+        per_device_train_batch_size=options.per_device_train_batch_size,
+        gradient_accumulation_steps=options.gradient_accumulation_steps,
+        lr_scheduler_type=options.lr_scheduler_type,
+        warmup_steps=options.warmup_ratio,  # a float below 1 is a share of all steps
+        weight_decay=options.weight_decay,
+        max_grad_norm=options.max_grad_norm,
+        bf16=options.bf16,
+        report_to=options.report_to,
+        save_strategy="no",
+        logging_steps=1,
+        logging_strategy="steps",
+        remove_unused_columns=False,
+        use_cpu=device.type == "cpu",
+        disable_tqdm=True,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=device.type == "cuda",
+    )
+
+
+@contextlib.contextmanager
+def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
+    """The model as it is trained: itself, or wrapped in LoRA adapters that are merged into it afterwards."""
+    if options.method == "full":
+        yield model
+        return
+    try:
+        from peft import LoraConfig, get_peft_model
+    except ImportError as err:
+        from tso.errors import MissingDependency
+
+        raise MissingDependency("training.method=lora needs peft: pip install 'tso-align[peft]'") from err
+    settings = LoraConfig(
+        r=options.lora_r, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    wrapped = get_peft_model(model, settings)
+    yield wrapped
+    wrapped.merge_and_unload()

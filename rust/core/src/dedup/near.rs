@@ -1,0 +1,127 @@
+//! Near-duplicates: which nodes of one group share enough n-grams. Candidates come from one of two places
+//! ([`super::lsh`] or [`super::prefix`]); every link is verified on the whole shingle sets before it counts.
+
+use rayon::prelude::*;
+
+use super::cluster::UnionFind;
+use super::exact::Nodes;
+use super::{Edge, Mode, lsh, prefix};
+use crate::ragged::Texts;
+use crate::run::Stop;
+use crate::{Result, shingle};
+
+/// What to look for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Search {
+    pub threshold: f64,
+    pub mode: Mode,
+    /// Only as many links as it takes to connect what is connected, instead of all of them.
+    pub forest: bool,
+}
+
+/// The distinct texts that may be linked. Empty texts are left out: they have no shingles.
+pub(crate) struct Corpus<'a> {
+    texts: &'a dyn Texts,
+    nodes: &'a Nodes,
+    ngram: usize,
+    /// The nodes that take part, ascending; positions in this list are the members of the search.
+    pub members: Vec<u32>,
+}
+
+impl<'a> Corpus<'a> {
+    pub fn new(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize, wanted: impl Fn(u32) -> bool) -> Self {
+        let has_tokens = |&node: &u32| texts.length(nodes.first[node as usize] as usize) > 0;
+        let members = (0..nodes.first.len() as u32)
+            .filter(has_tokens)
+            .filter(|&node| wanted(node))
+            .collect();
+        Self {
+            texts,
+            nodes,
+            ngram,
+            members,
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// A number of the group of a member, to be mixed into hash keys so that unlike groups never meet.
+    pub fn salt(&self, member: u32) -> u64 {
+        shingle::mix(self.group(member) as u64)
+    }
+
+    pub fn group(&self, member: u32) -> i64 {
+        self.nodes.group[self.members[member as usize] as usize]
+    }
+
+    /// The hashes of all windows of a member, with repeats, in `out`.
+    pub fn windows(&self, member: u32, tokens: &mut Vec<u32>, out: &mut Vec<u64>) {
+        let row = self.nodes.first[self.members[member as usize] as usize];
+        shingle::windows(self.texts.read(row as usize, tokens).unwrap_or(&[]), self.ngram, out);
+    }
+
+    /// The sorted shingle set of a member.
+    pub fn set(&self, member: u32) -> Vec<u64> {
+        let (mut tokens, mut out) = (Vec::new(), Vec::new());
+        self.windows(member, &mut tokens, &mut out);
+        out.sort_unstable();
+        out.dedup();
+        out
+    }
+}
+
+/// Gathers verified links; in a forest, only those that connect something new.
+pub(crate) struct Links {
+    pub edges: Vec<Edge>,
+    sets: Option<UnionFind>,
+    /// Pairs in oversized buckets that were never compared.
+    pub uncompared: u64,
+}
+
+impl Links {
+    pub fn new(members: usize, forest: bool) -> Self {
+        Self {
+            edges: Vec::new(),
+            sets: forest.then(|| UnionFind::new(members)),
+            uncompared: 0,
+        }
+    }
+
+    /// Whether only a forest is wanted.
+    pub fn forest(&self) -> bool {
+        self.sets.is_some()
+    }
+
+    /// A label that two members share where a link between them would say nothing new.
+    pub fn label(&self, member: u32) -> u32 {
+        self.sets.as_ref().map_or(member, |sets| sets.root(member))
+    }
+
+    /// Adds links in the order given, which must not depend on threads.
+    pub fn extend(&mut self, edges: impl IntoIterator<Item = Edge>) {
+        for edge in edges {
+            if self.sets.as_mut().is_none_or(|sets| sets.join(edge.i, edge.j)) {
+                self.edges.push(edge);
+            }
+        }
+    }
+}
+
+/// All links (or a forest of them) between the members, as edges between nodes in ascending order.
+pub(crate) fn links(corpus: &Corpus<'_>, search: Search, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
+    let mut found = Links::new(corpus.len(), search.forest);
+    match search.mode {
+        Mode::Lsh => lsh::search(corpus, search.threshold, &mut found, stop)?,
+        Mode::Exact => prefix::search(corpus, search.threshold, &mut found, stop)?,
+    }
+    let node = |member: u32| corpus.members[member as usize];
+    let mut edges = found.edges;
+    // Members ascend with their nodes, so i < j carries over.
+    edges
+        .par_iter_mut()
+        .for_each(|edge| (edge.i, edge.j) = (node(edge.i), node(edge.j)));
+    edges.par_sort_unstable_by_key(|edge| (edge.i, edge.j));
+    Ok((edges, found.uncompared))
+}

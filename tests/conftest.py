@@ -1,0 +1,19 @@
+"""Fixtures that several rooms share."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """A folder with a tiny model in model/ and prompts in prompts.jsonl."""
+    pytest.importorskip("transformers", reason="transformers is not installed here")
+    from tests.tiny import make_model, make_prompts
+
+    folder = tmp_path_factory.mktemp("tiny")
+    make_model(folder / "model")
+    make_prompts(folder / "prompts.jsonl")
+    return folder

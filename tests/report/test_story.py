@@ -1,0 +1,90 @@
+"""A pair's story: complete, in order, one line a line."""
+
+import pytest
+import tso.report
+from tso.errors import DataError
+from tso.store import RunStore
+
+from tests.report.runs import SEED, empty_run, full_run
+
+
+@pytest.fixture
+def store(tmp_path):
+    with RunStore.open_read_only(full_run(tmp_path / "run")) as store:
+        yield store
+
+
+def test_story_of_a_flipped_pair(store):
+    assert tso.report.pair_story(store, "paaa111") == [
+        "pair paaa111, iteration 1, prompt q1",
+        "similarity of the sides 0.25",
+        "",
+        "prompt",
+        "  system: be kind",
+        '  user: why? <script>alert("x")</script>',
+        "",
+        "answer A, response 1, rejected",
+        "  cell human",
+        "  iteration 1, seed 0, 2 tokens, ended by stop",
+        "  score 0.750 by rule:a: as asked",
+        '  score 0.500 by rule:b: <img src="http://evil.example/a.png" onerror=alert(1)>',
+        "  text",
+        '    human says <img src="http://evil.example/a.png" onerror=alert(1)>',
+        "",
+        "answer B, response 2, chosen",
+        "  cell policy-1.0: policy",
+        "  model revision a1b2c3d4e5f6",
+        "  decoding temperature 0.7, top_p 0.95, max_new_tokens 32",
+        f"  iteration 1, seed {SEED}, 2 tokens, ended by stop",
+        "  text",
+        '    model says <script>alert("x")</script>',
+        "",
+        "history",
+        "  label by prior: A over B, confidence 0.88, weight 1",
+        "  label by rule: B over A, confidence 0.75, weight 1",
+        '  correction by rule rule:a: flip, confidence 0.75; because <script>alert("x")</script>',
+        "  log-probs under the reference of iteration 1: chosen -12.50, rejected -20.25 nats",
+        "  trained in iteration 1: reward of chosen +0.500, of rejected -0.250, saturated: chosen",
+    ]
+
+
+def test_story_of_an_edit_shows_the_new_text_as_the_chosen_side(store):
+    lines = tso.report.pair_story(store, "paab222")
+    assert "answer edit, response 6, chosen" in lines
+    assert "answer A, response 2, neither" in lines
+    assert "  label by human: edit over B, confidence 1.00, weight 1" in lines
+    assert "  correction by human Ann: edit, confidence 1.00; two lines" in lines
+
+
+def test_story_of_a_dropped_pair(store):
+    lines = tso.report.pair_story(store, "pbbb333")
+    assert "  label by prior: no side is better, confidence 0.50, weight 1" in lines
+    assert "  dropped by correct/train: tie; no side is better" in lines
+    assert not any("trained in" in line for line in lines)
+
+
+@pytest.mark.parametrize("pair", ["paaa111", "paab222", "pbbb333"])
+def test_lines_cannot_drive_a_terminal(store, pair):
+    for line in tso.report.pair_story(store, pair):
+        assert not any(ord(c) < 32 for c in line)
+        assert "\u202e" not in line
+
+
+def test_texts_of_several_lines_stay_apart(store):
+    lines = tso.report.pair_story(store, "pbbb333")
+    at = lines.index("    fourth")
+    assert lines[at + 1] == "    answer"
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("paa", "paaa111, paab222"), ("pbbb334", "pbbb333"), ("", "paaa111")])
+def test_unknown_pair_names_close_ids(store, wrong, near):
+    with pytest.raises(DataError, match=f"no pair '{wrong}' in this run; its ids look like {near}"):
+        tso.report.pair_story(store, wrong)
+
+
+def test_unknown_pair_of_an_empty_run(tmp_path):
+    with (
+        RunStore.open_read_only(empty_run(tmp_path / "run")) as store,
+        pytest.raises(DataError, match="has made no pairs yet"),
+    ):
+        tso.report.pair_story(store, "p1")

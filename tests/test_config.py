@@ -1,0 +1,79 @@
+"""Every mistake in a config is refused by name, and every option is read somewhere."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from tso import config as config_module
+from tso.config import Config, load, to_yaml
+from tso.errors import ConfigError
+
+NEEDED = ["model.name_or_path=some/model", "data.prompts=prompts.jsonl"]
+SOURCES = Path(config_module.__file__).parent
+
+
+def test_overrides_reach_their_sections():
+    config = load(None, [*NEEDED, "training.learning_rate=2e-5", "training.chosen_clip=inf", "run.seed=7"])
+    assert (config.training.learning_rate, config.training.chosen_clip, config.run.seed) == (2e-5, float("inf"), 7)
+
+
+def test_yaml_round_trip(tmp_path):
+    config = load(None, [*NEEDED, "training.beta=0.3"])
+    path = tmp_path / "config.yaml"
+    path.write_text(to_yaml(config))
+    assert load(path) == config
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("training.learning_rat=1", "did you mean 'training.learning_rate'"),
+        ("trainin.beta=1", "did you mean 'training'"),
+        ("training.beta=-1", "training.beta=-1.0: must be greater than 0"),
+        ("training.beta=nan", "must be a number"),
+        ("training.per_device_train_batch_size=1.5", "must be a whole number"),
+        ("matrix.refresh=maybe", "must be true or false"),
+        ("update.reference=often", "must be one of hard, soft, none"),
+        ("matrix.cells=3", "matrix.cells must be a list"),
+        ("matrix.cells=[{name: a, modl: policy}]", "did you mean 'matrix.cells[0].model'"),
+        ("matrix.cells=[{name: a}, {name: a}]", "used twice"),
+        ("training=3", "not of the form section.key=value"),
+        ("data.max_prompt_tokens=5000", "leave room for answers"),
+    ],
+)
+def test_mistakes_are_refused_by_name(word, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        load(None, [*NEEDED, word])
+
+
+def test_model_and_prompts_are_asked_for():
+    with pytest.raises(ConfigError, match="model.name_or_path is needed"):
+        load(None, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("- a", "must hold sections"), ("a: [", "not valid YAML"), ("model: 3", "is a section"), (b"\xff", "cannot read")],
+)
+def test_bad_files(tmp_path, text, says):
+    path = tmp_path / "c.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=says):
+        load(path, NEEDED)
+
+
+def test_missing_file():
+    with pytest.raises(ConfigError, match="no config file nowhere.yaml"):
+        load("nowhere.yaml")
+
+
+def test_every_option_is_read_somewhere():
+    code = "\n".join(p.read_text() for p in SOURCES.rglob("*.py") if p.name != "config.py")
+    unread = [
+        f"{section.name}.{option.name}"
+        for section in dataclasses.fields(Config)
+        for option in dataclasses.fields(section.default_factory)
+        if not re.search(rf"\.{option.name}\b", code)
+    ]
+    assert unread == []

@@ -1,0 +1,118 @@
+"""A real chat model of a few thousand random weights, made on the spot: every stage runs on it in seconds."""
+
+import json
+from pathlib import Path
+
+WORDS = [
+    "the",
+    "a",
+    "sun",
+    "rain",
+    "is",
+    "was",
+    "cold",
+    "warm",
+    "and",
+    "or",
+    "to",
+    "of",
+    "in",
+    "we",
+    "you",
+    "they",
+    "like",
+    "tea",
+    "bread",
+    "red",
+    "blue",
+    "big",
+    "small",
+    ".",
+    ",",
+    "!",
+]
+TEMPLATE = (
+    "{% for m in messages %}<s>{{ m['role'] }} {{ m['content'] }}<e>{% endfor %}"
+    "{% if add_generation_prompt %}<s>assistant {% endif %}"
+)
+
+
+def make_model(folder: Path) -> Path:
+    """Save a 2-layer Llama with a word-level tokenizer and a chat template to `folder`."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    names = ["<u>", "<p>", "<s>", "<e>", "user", "assistant", "system", *WORDS]
+    core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<u>"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    core.add_special_tokens(["<u>", "<p>", "<s>", "<e>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<u>", pad_token="<p>", eos_token="<e>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=3, pad_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+def make_prompts(path: Path, count: int = 10) -> Path:
+    rows = [
+        {
+            "id": f"t{i}",
+            "prompt": f"we like {WORDS[i]} and {WORDS[-i - 4]}",
+            "human": f"they like {WORDS[i]} and the rain is warm .",
+            "split": "heldout" if i % 5 == 4 else "train",
+            "length": {"unit": "words", "min": 3, "max": 12},
+        }
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def words(folder: Path, output: Path) -> list[str]:
+    """The command line of a tiny run."""
+    return [
+        f"model.name_or_path={folder / 'model'}", f"data.prompts={folder / 'prompts.jsonl'}", f"run.output_dir={output}",
+        "sample.prompts_per_iteration=5", "sample.batch_size=6", "sample.max_new_tokens=10", "sample.dtype=float32",
+        "data.max_prompt_tokens=64", "training.max_length=128", "training.learning_rate=1e-3",
+        "training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=2", "training.chosen_clip=1.0",
+        "training.rejected_clip=1.0", "correct.rule=tso.correct.rule:everyday", "correct.margin=0.02",
+        "evaluate.control=true", "pair.max_similarity=0.9", "pair.max_repetition=0.95",
+    ]  # fmt: skip
+
+
+TABLES = [
+    "prompts",
+    "batches",
+    "cells",
+    "draws",
+    "responses",
+    "pairs",
+    "labels",
+    "corrections",
+    "scores",
+    "drops",
+    "strengths",
+    "checkpoints",
+    "outcomes",
+    "logps",
+]
+
+
+def content_hash(output: Path) -> str:
+    """One hash of all that a run decided: every table but the journal of units and the metrics."""
+    import hashlib
+
+    from tso.store import RunStore
+
+    digest = hashlib.sha256()
+    with RunStore.open_read_only(output) as store:
+        for table in TABLES:
+            for row in sorted(store.query(f"SELECT * FROM {table}"), key=repr):
+                digest.update(repr(row).replace(str(output), "").encode())
+    return digest.hexdigest()

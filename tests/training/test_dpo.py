@@ -1,0 +1,47 @@
+"""One iteration without bounds is plain DPO, written here once more from the paper, in float64."""
+
+import torch
+from torch.nn import functional as F
+from tso.config import TrainingSection
+from tso.models import load_model
+from tso.training.collate import Collator, Example
+from tso.training.trainer import PairTrainer, pair_logps, training_arguments
+
+
+def plain_logp(model, prompt, answer):
+    logits = model(torch.tensor([[*prompt, *answer]])).logits[0, len(prompt) - 1 : -1]
+    return F.log_softmax(logits, -1)[range(len(answer)), torch.tensor(answer)].sum()
+
+
+def test_losses_equal_plain_dpo(tiny, tmp_path):
+    gen = torch.Generator().manual_seed(3)
+
+    def ids(n):
+        return tuple(torch.randint(7, 20, (n,), generator=gen).tolist())
+
+    model = load_model(str(tiny / "model"), dtype=torch.float64, device=torch.device("cpu"))
+    reference = load_model(str(tiny / "model"), dtype=torch.float64, device=torch.device("cpu"))
+    with torch.no_grad():
+        for p in reference.parameters():
+            p.add_(0.02 * torch.randn(p.shape, generator=gen, dtype=torch.float64))
+    pairs = [Example(f"p{i}", ids(4 + i), ids(3 + i), ids(7 - i)) for i in range(6)]
+    collator = Collator(1)
+    known = {n: (w, r) for part in pair_logps(reference, pairs, collator, 2, average=False) for n, w, r in part}
+    pairs = [Example(p.pair_id, p.prompt, p.chosen, p.rejected, 1.0, *known[p.pair_id]) for p in pairs]
+    options = TrainingSection(per_device_train_batch_size=2, gradient_accumulation_steps=3, beta=0.2)
+    args = training_arguments(options, str(tmp_path), 0, torch.device("cpu"))
+    trainer = PairTrainer(model, args, options, train_dataset=pairs, data_collator=collator)
+    parts = [collator(pairs[i : i + 2]) for i in (0, 2, 4)]
+    ours = sum(trainer.compute_loss(model, dict(b), num_items_in_batch=6) for b in parts)
+    ours.backward()
+    theirs = 0.0
+    twin = load_model(str(tiny / "model"), dtype=torch.float64, device=torch.device("cpu"))
+    for p in pairs:
+        gap = plain_logp(twin, p.prompt, p.chosen) - plain_logp(twin, p.prompt, p.rejected)
+        with torch.no_grad():
+            gap_ref = plain_logp(reference, p.prompt, p.chosen) - plain_logp(reference, p.prompt, p.rejected)
+        theirs = theirs - F.logsigmoid(0.2 * (gap - gap_ref)) / 6
+    theirs.backward()
+    assert abs(ours.item() - theirs.item()) < 1e-10
+    for a, b in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.allclose(a.grad, b.grad, atol=1e-10)
