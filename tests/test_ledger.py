@@ -22,7 +22,9 @@ METRIC = ["iteration", "step", "name", "value"]
 
 
 def prompts(n, held=0):
-    return {"prompts": (PROMPT, [(f"p{i}", i, "train" if i < n else "heldout", "[]", "[]", "{}") for i in range(n + held)])}
+    return {
+        "prompts": (PROMPT, [(f"p{i}", i, "train" if i < n else "heldout", "[]", "[]", "{}") for i in range(n + held)])
+    }
 
 
 def metrics(*rows):
@@ -161,7 +163,9 @@ def test_contradictions(ledger, path):
     assert ledger.query("SELECT value FROM metrics")[1] == [(1.0,)]
 
 
-@pytest.mark.parametrize("sql", ["DELETE FROM meta", "PRAGMA user_version", "BEGIN", "SELECT 1; SELECT 2", "nonsense", ""])
+@pytest.mark.parametrize(
+    "sql", ["DELETE FROM meta", "PRAGMA user_version", "BEGIN", "SELECT 1; SELECT 2", "nonsense", ""]
+)
 def test_a_query_only_reads(ledger, sql):
     with pytest.raises(errors.DataError):
         ledger.query(sql)
@@ -378,22 +382,25 @@ def test_a_full_disk_takes_back_the_unit_and_the_run_goes_on(small_disk):
     ballast = folder / "ballast"
     ballast.write_bytes(bytes(600_000))
     with Ledger.create(path, {}) as ledger:
-        rows = metrics(*[(0, i, "x" * 500, 1.0) for i in range(50)])
-        done = 0
-        with pytest.raises(errors.StoreFull, match="no space left") as caught:
+
+        def write(unit):
+            ledger.write(unit, "u", 0, "", metrics(*[(unit, i, "x" * 500, 1.0) for i in range(50)]))
+
+        def fill():
             for unit in range(1000):
-                rows = metrics(*[(unit, i, "x" * 500, 1.0) for i in range(50)])
-                ledger.write(unit, "u", 0, "", rows)
-                done += 1
+                write(unit)
+
+        with pytest.raises(errors.StoreFull, match="no space left") as caught:
+            fill()
         assert isinstance(caught.value, OSError)
+        done = len(ledger.units())
         assert done > 0
         with pytest.raises(errors.StoreFull):
             ledger.fork(folder / "copy.sqlite")
         assert not (folder / "copy.sqlite").exists()
         assert not (folder / "copy.sqlite.new").exists()
-        assert len(ledger.units()) == done
         ballast.unlink()
-        ledger.write(done, "u", 0, "", rows)
+        write(done)
         assert ledger.check() == []
     with Ledger.open(path) as ledger:
         assert len(ledger.units()) == done + 1
