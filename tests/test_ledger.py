@@ -463,3 +463,12 @@ def test_a_folder_without_write_access_refuses_a_writer(closed_folder):
     (closed_folder / "run.sqlite.lock").unlink()
     closed_folder.chmod(0o555)
     assert as_nobody(closed_folder / "run.sqlite", "write").startswith("PermissionError")
+
+
+def test_a_file_that_cannot_be_written_refuses_a_writer(closed_folder):
+    path = closed_folder / "run.sqlite"
+    Ledger.create(path, {}).close()
+    path.chmod(0o444)
+    Path(f"{path}.lock").chmod(0o666)
+    assert as_nobody(path, "read") == "0"
+    assert as_nobody(path, "write").endswith("is not writable")

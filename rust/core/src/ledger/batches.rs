@@ -19,7 +19,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::params;
+use rusqlite::Params;
 
 use super::journal::Ledger;
 use super::names::unknown;
@@ -42,22 +42,22 @@ impl Ledger {
         weights: &HashMap<String, f64>,
     ) -> Result<Vec<String>> {
         let prompts = self.ids(
-            "SELECT prompt_id FROM prompts WHERE split = 'train' AND ?1 IS NOT NULL ORDER BY position",
-            iteration,
+            "SELECT prompt_id FROM prompts WHERE split = 'train' ORDER BY position",
+            (),
         )?;
         let history = self.ids(
             "SELECT prompt_id FROM batches WHERE iteration < ?1 ORDER BY iteration, position",
-            iteration,
+            [iteration],
         )?;
         check(&prompts, size, weights)?;
         let chosen = choose(&prompts, &history, size, run_seed, weights);
         Ok(chosen.into_iter().map(String::from).collect())
     }
 
-    fn ids(&self, sql: &str, iteration: i64) -> Result<Vec<String>> {
+    fn ids(&self, sql: &str, parameters: impl Params) -> Result<Vec<String>> {
         self.reading(|conn| {
             let mut statement = conn.prepare_cached(sql)?;
-            let found = statement.query_map(params![iteration], |row| row.get(0))?;
+            let found = statement.query_map(parameters, |row| row.get(0))?;
             Ok(found.collect::<rusqlite::Result<_>>()?)
         })
     }

@@ -26,6 +26,10 @@ pub(super) fn seal(conn: Connection) -> Result<()> {
 
 pub(super) fn connect_writer(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, writing_flags())?;
+    // SQLite opens what it may not write for reading, and would refuse only the first write.
+    if conn.is_readonly("main")? {
+        return Err(no_access(path, "is not writable"));
+    }
     harden(&conn)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
     // FULL: a commit returns after its log is on disk, so it survives a power cut too.
@@ -44,13 +48,8 @@ pub(super) fn connect_reader(path: &Path) -> Result<Connection> {
             // log, nothing is missing from the file itself: say so to SQLite.
             let log = sibling(path, "-wal");
             if log.metadata().is_ok_and(|log| log.len() > 0) {
-                return Err(Error::Io(io::Error::new(
-                    ErrorKind::PermissionDenied,
-                    format!(
-                        "{} cannot be read with its log in a folder without write access; copy both elsewhere",
-                        path.display()
-                    ),
-                )));
+                let why = "cannot be read with its log in a folder without write access; copy both elsewhere";
+                return Err(no_access(path, why));
             }
             let flags = flags | OpenFlags::SQLITE_OPEN_URI;
             reach(Connection::open_with_flags(immutable_uri(path), flags))
@@ -72,6 +71,11 @@ fn harden(conn: &Connection) -> Result<()> {
     conn.busy_timeout(PATIENCE)?;
     conn.pragma_update(None, "trusted_schema", false)?;
     Ok(conn.pragma_update(None, "cell_size_check", true)?)
+}
+
+fn no_access(path: &Path, why: &str) -> Error {
+    let message = format!("{} {why}", path.display());
+    Error::Io(io::Error::new(ErrorKind::PermissionDenied, message))
 }
 
 fn wants_write_access(error: &Error) -> bool {
