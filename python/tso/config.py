@@ -109,7 +109,6 @@ class SampleSection:
 
 @dataclass(frozen=True)
 class PairSection:
-    label: str = option("prior", one_of("prior", "implicit", "agreement"))
     max_pairs: int = option(4, POSITIVE)  # K, a prompt
     max_uses: int = option(3, POSITIVE)  # m, a response
     ngram: int = option(3, POSITIVE)
