@@ -2,6 +2,8 @@
 that `tso._columns` turns into arrays. What they mean is told in tso/dedup.py and tso/diversity.py."""
 
 import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -65,41 +67,100 @@ class Ledger:
     """The run store: one SQLite file, append-only, written a unit at a time.
 
     A unit is (iteration, stage, unit number) with its rows and an info text: all of it is durable, or none. Exactly
-    one process writes (StoreLocked for a second one); any number may read. Errors are those of tso.errors.
+    one process writes (StoreLocked for a second one); any number may read, also while it writes and from a folder
+    without write access. The lock is a file beside the store and ends with the process, however that ends; a forked
+    child shares it, but has to open the store again itself.
+
+    Errors are those of tso.errors: DataError for an argument that cannot be used, StoreConflict for what contradicts
+    the record, StoreFull when the disk is (nothing is written then), StoreError for a closed ledger, and the
+    OSError of the kind for what the operating system refuses (FileNotFoundError, PermissionError, ...).
     """
 
+    @property
+    def path(self) -> Path:
+        """The store's file, absolute."""
+
     @staticmethod
-    def create(path: str | os.PathLike[str], meta: dict[str, str]) -> Ledger: ...
+    def create(path: str | os.PathLike[str], meta: dict[str, str]) -> Ledger:
+        """Make a new store and open it for writing. It appears whole or not at all.
+
+        Raises StoreConflict if something of that name exists.
+        """
+
     @staticmethod
-    def open(path: str | os.PathLike[str], *, read_only: bool = False) -> Ledger: ...
+    def open(path: str | os.PathLike[str], *, read_only: bool = False) -> Ledger:
+        """Open a store. Raises StoreLocked, StoreVersionError, or StoreDamaged for what is no healthy store."""
+
+    @staticmethod
+    def draw_seed(run_seed: int, iteration: int, prompt_id: str, cell: str, draw: int) -> int:
+        """The seed of a draw, 0 to 2**64 - 1: a function of nothing but its arguments, the same on every platform."""
+
     def write(
         self,
         iteration: int,
         stage: str,
         unit: int,
         info: str,
-        rows: dict[str, tuple[list[str], list[tuple[Any, ...]]]],
-    ) -> None: ...
+        rows: Mapping[str, tuple[Sequence[str], Iterable[Sequence[Any]]]],
+    ) -> None:
+        """Record a finished unit and its rows (table -> column names, rows) in one transaction.
+
+        Values are None, bool, int, float, str or bytes; no NaN. An int beyond 64-bit signed is taken for draws.seed
+        only, and stored as the signed integer of the same bits. Tables may come in any order.
+        Raises StoreConflict if the unit or a row is there already, or a row refers to one that is not.
+        """
+
     def is_done(self, iteration: int, stage: str, unit: int = 0) -> bool: ...
-    def info(self, iteration: int, stage: str, unit: int = 0) -> str | None: ...
-    def units(self, iteration: int | None = None, stage: str | None = None) -> list[tuple[int, str, int, str]]: ...
+    def info(self, iteration: int, stage: str, unit: int = 0) -> str | None:
+        """What a finished unit noted down; None while it is not finished."""
+
+    def units(self, iteration: int | None = None, stage: str | None = None) -> list[tuple[int, str, int, str]]:
+        """Finished units (iteration, stage, unit, info) in order, of one iteration or stage where given."""
+
     def meta(self) -> dict[str, str]: ...
-    def query(self, sql: str, params: Any | None = None) -> tuple[list[str], list[tuple[Any, ...]]]: ...
+    def query(self, sql: str, params: Iterable[Any] | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows of one SELECT, WITH, VALUES or EXPLAIN; DataError for any other statement.
+
+        draws.seed comes as stored: a negative number stands for itself plus 2**64.
+        """
+
     def choose_prompts(
         self, iteration: int, size: int, run_seed: int, weights: dict[str, float] | None = None
-    ) -> list[str]: ...
+    ) -> list[str]:
+        """The mini-batch of an iteration: a pure function of the train prompts, earlier batches and the arguments.
+
+        Without replacement: no prompt comes again before all others have come, in an order shuffled anew for each
+        such epoch. An epoch's last prompts share a batch with the next epoch's first; no prompt is twice in a batch.
+        A prompt of weight w (0 to 1, default 1) sits out an epoch with probability 1 - w; it then comes only if a
+        batch could not be filled otherwise, with weight 0 not even then. A size beyond the prompts gives them all.
+        """
+
     def plan_draws(
         self,
         iteration: int,
         purpose: str,
         run_seed: int,
         prompts: list[str],
-        cells: list[tuple[str, int, list[str] | None]],
+        cells: Sequence[tuple[str, int] | tuple[str, int, list[str] | None]],
         batch_size: int,
-    ) -> list[tuple[int, str, str, int, int, int]]: ...
-    def pending(self, iteration: int, purpose: str) -> list[int]: ...
-    def fork(self, path: str | os.PathLike[str]) -> None: ...
-    def check(self) -> list[str]: ...
+    ) -> list[tuple[int, str, str, int, int, int]]:
+        """Lay down the draws (draw_id, prompt_id, cell, draw, seed, batch), or return the plan that is there.
+
+        A cell is its name, its draws a prompt and, where these are not all, its prompts. Draws go by cell, prompt and
+        draw, in the order given; a batch holds up to batch_size draws of one cell. Ids run from 1 over the whole run,
+        batches from 0 over the plan. The plan is unit 0 of stage "plan/<purpose>".
+        Raises StoreConflict if another plan is recorded.
+        """
+
+    def pending(self, iteration: int, purpose: str) -> list[int]:
+        """Batches of a plan with a draw that lacks its response, ascending. Raises DataError without a plan."""
+
+    def fork(self, path: str | os.PathLike[str]) -> None:
+        """Copy the store as it is at this moment to a new file. Raises StoreConflict if that exists."""
+
+    def check(self) -> list[str]:
+        """What is wrong with the file (structure, rules, references), one line each; empty when it is sound."""
+
     def close(self) -> None: ...
     def __enter__(self) -> Ledger: ...
     def __exit__(self, *_exc: object) -> None: ...

@@ -21,7 +21,8 @@ pub fn to_py(err: Error) -> PyErr {
         Error::Io(io) => {
             return match io.raw_os_error() {
                 Some(code) => PyOSError::new_err((code, io.to_string())),
-                None => PyOSError::new_err(io.to_string()),
+                // One that was given a better message: the class by its kind.
+                None => PyErr::from(std::io::Error::new(io.kind(), io.to_string())),
             };
         }
     };

@@ -1,41 +1,48 @@
-//! `Ledger`: the run store for Python. Values are converted here; the work is tso-core's, without the GIL.
+//! `Ledger`: the run store for Python. The work is tso-core's, done without the GIL; values are converted in `values.rs`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString, PyTuple};
-use tso_core::Error;
-use tso_core::ledger::plan::{CellPlan, PlanKey};
-use tso_core::ledger::{Journal, RowSet, Unit, Value};
+use pyo3::types::{PyDict, PyTuple};
+use tso_core::Result;
+use tso_core::ledger::{self as core, PlanRequest, Value};
 
 use crate::error::{raise, to_py};
+use crate::values::{to_cell, to_object, to_rows, to_values};
 
-type PyRows<'py> = BTreeMap<String, (Vec<String>, Vec<Bound<'py, PyAny>>)>;
-type PyDraw = (i64, String, String, i64, u64, i64);
+type PyUnit = (i64, String, i64, String);
+type PyDraw = (i64, String, String, u32, u64, i64);
+type PyTable<'py> = (Vec<String>, Vec<Bound<'py, PyTuple>>);
 
 /// One run's store (see tso/_core.pyi).
 #[pyclass(module = "tso._core", frozen)]
 pub struct Ledger {
-    journal: Mutex<Option<Journal>>,
+    /// None once closed. A panic during a transaction takes it back, so a poisoned lock hides no half-done work.
+    open: Mutex<Option<core::Ledger>>,
+    path: PathBuf,
 }
 
 impl Ledger {
-    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut Journal) -> Result<T, Error> + Send) -> PyResult<T> {
-        let done = py.detach(|| {
-            let mut guard = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-            guard.as_mut().map(work)
-        });
-        match done {
-            Some(result) => result.map_err(to_py),
-            None => Err(raise("StoreError", "the ledger is closed; open it again")),
+    fn new(ledger: core::Ledger) -> Self {
+        Ledger {
+            path: ledger.path().to_owned(),
+            open: Mutex::new(Some(ledger)),
         }
     }
 
-    fn new(journal: Journal) -> Self {
-        Self {
-            journal: Mutex::new(Some(journal)),
+    fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut core::Ledger) -> Result<T> + Send) -> PyResult<T> {
+        let done = py.detach(|| {
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.as_mut().map(work)
+        });
+        match done {
+            Some(result) => result.map_err(to_py),
+            None => Err(raise(
+                "StoreError",
+                &format!("the ledger of {} is closed; open it again", self.path.display()),
+            )),
         }
     }
 }
@@ -44,7 +51,7 @@ impl Ledger {
 impl Ledger {
     #[staticmethod]
     fn create(py: Python<'_>, path: PathBuf, meta: BTreeMap<String, String>) -> PyResult<Self> {
-        py.detach(|| Journal::create(&path, &meta))
+        py.detach(|| core::Ledger::create(&path, &meta))
             .map(Self::new)
             .map_err(to_py)
     }
@@ -52,88 +59,69 @@ impl Ledger {
     #[staticmethod]
     #[pyo3(signature = (path, *, read_only = false))]
     fn open(py: Python<'_>, path: PathBuf, read_only: bool) -> PyResult<Self> {
-        py.detach(|| Journal::open(&path, read_only))
+        py.detach(|| core::Ledger::open(&path, read_only))
             .map(Self::new)
             .map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn draw_seed(run_seed: u64, iteration: i64, prompt_id: &str, cell: &str, draw: u32) -> u64 {
+        core::draw_seed(run_seed, iteration, prompt_id, cell, draw)
+    }
+
+    #[getter]
+    fn path(&self) -> PathBuf {
+        self.path.clone()
     }
 
     fn write(
         &self,
         py: Python<'_>,
         iteration: i64,
-        stage: String,
+        stage: &str,
         unit: i64,
-        info: String,
-        rows: PyRows<'_>,
+        info: &str,
+        rows: &Bound<'_, PyDict>,
     ) -> PyResult<()> {
-        let rows = rows
-            .into_iter()
-            .map(|(table, (columns, rows))| {
-                let rows = rows
-                    .iter()
-                    .map(|row| row_values(&table, row))
-                    .collect::<PyResult<_>>()?;
-                Ok((table, RowSet { columns, rows }))
-            })
-            .collect::<PyResult<BTreeMap<_, _>>>()?;
-        let unit = Unit {
-            iteration,
-            stage,
-            unit,
-            info,
-        };
-        self.with(py, move |journal| journal.write(&unit, &rows))
+        let tables = rows
+            .iter()
+            .map(|(table, rows)| to_rows(&table, &rows))
+            .collect::<PyResult<Vec<_>>>()?;
+        self.with(py, |ledger| ledger.write(iteration, stage, unit, info, &tables))
     }
 
     #[pyo3(signature = (iteration, stage, unit = 0))]
     fn is_done(&self, py: Python<'_>, iteration: i64, stage: &str, unit: i64) -> PyResult<bool> {
-        self.with(py, |journal| journal.info(iteration, stage, unit))
-            .map(|info| info.is_some())
+        self.with(py, |ledger| ledger.is_done(iteration, stage, unit))
     }
 
     #[pyo3(signature = (iteration, stage, unit = 0))]
     fn info(&self, py: Python<'_>, iteration: i64, stage: &str, unit: i64) -> PyResult<Option<String>> {
-        self.with(py, |journal| journal.info(iteration, stage, unit))
+        self.with(py, |ledger| ledger.info(iteration, stage, unit))
     }
 
     #[pyo3(signature = (iteration = None, stage = None))]
-    fn units(
-        &self,
-        py: Python<'_>,
-        iteration: Option<i64>,
-        stage: Option<&str>,
-    ) -> PyResult<Vec<(i64, String, i64, String)>> {
-        let units = self.with(py, |journal| journal.units(iteration, stage))?;
-        Ok(units
-            .into_iter()
-            .map(|u| (u.iteration, u.stage, u.unit, u.info))
-            .collect())
+    fn units(&self, py: Python<'_>, iteration: Option<i64>, stage: Option<&str>) -> PyResult<Vec<PyUnit>> {
+        self.with(py, |ledger| ledger.units(iteration, stage))
     }
 
     fn meta(&self, py: Python<'_>) -> PyResult<BTreeMap<String, String>> {
-        self.with(py, |journal| journal.meta())
+        self.with(py, |ledger| ledger.meta())
     }
 
     #[pyo3(signature = (sql, params = None))]
-    fn query<'py>(
-        &self,
-        py: Python<'py>,
-        sql: &str,
-        params: Option<Bound<'py, PyAny>>,
-    ) -> PyResult<(Vec<String>, Vec<Bound<'py, PyTuple>>)> {
-        let params = params.map_or(Ok(Vec::new()), |p| row_values("params", &p))?;
-        let (names, rows) = self.with(py, |journal| journal.query(sql, &params))?;
-        let rows = rows
-            .into_iter()
-            .map(|row| {
-                let values = row
-                    .into_iter()
-                    .map(|v| to_object(py, v))
-                    .collect::<PyResult<Vec<_>>>()?;
-                PyTuple::new(py, values)
-            })
-            .collect::<PyResult<_>>()?;
-        Ok((names, rows))
+    fn query<'py>(&self, py: Python<'py>, sql: &str, params: Option<&Bound<'py, PyAny>>) -> PyResult<PyTable<'py>> {
+        let params = match params {
+            Some(params) => to_values(params, |at| format!("parameter {at}"))?,
+            None => Vec::new(),
+        };
+        let found = self.with(py, |ledger| ledger.query(sql, &params))?;
+        let row = |row: Vec<Value>| {
+            let values: PyResult<Vec<_>> = row.into_iter().map(|v| to_object(py, v)).collect();
+            PyTuple::new(py, values?)
+        };
+        let rows = found.rows.into_iter().map(row).collect::<PyResult<_>>()?;
+        Ok((found.columns, rows))
     }
 
     #[pyo3(signature = (iteration, size, run_seed, weights = None))]
@@ -146,48 +134,49 @@ impl Ledger {
         weights: Option<HashMap<String, f64>>,
     ) -> PyResult<Vec<String>> {
         let weights = weights.unwrap_or_default();
-        self.with(py, |journal| {
-            journal.choose_prompts(iteration, size, run_seed, &weights)
-        })
+        self.with(py, |ledger| ledger.choose_prompts(iteration, size, run_seed, &weights))
     }
 
-    #[allow(clippy::too_many_arguments)] // Python's arguments, named there
+    #[expect(clippy::too_many_arguments, reason = "they are named in Python")]
     fn plan_draws(
         &self,
         py: Python<'_>,
         iteration: i64,
-        purpose: &str,
+        purpose: String,
         run_seed: u64,
         prompts: Vec<String>,
-        cells: Vec<CellPlan>,
+        cells: Vec<Bound<'_, PyAny>>,
         batch_size: usize,
     ) -> PyResult<Vec<PyDraw>> {
-        let key = PlanKey {
-            run_seed,
+        let request = PlanRequest {
             iteration,
             purpose,
+            run_seed,
+            prompts,
+            cells: cells.iter().map(to_cell).collect::<PyResult<_>>()?,
+            batch_size,
         };
-        let plan = self.with(py, |journal| journal.plan_draws(key, &prompts, &cells, batch_size))?;
+        let plan = self.with(py, |ledger| ledger.plan_draws(&request))?;
         Ok(plan
             .into_iter()
-            .map(|d| (d.id, d.prompt, d.cell, d.draw, d.seed, d.batch))
+            .map(|d| (d.draw_id, d.prompt_id, d.cell, d.draw, d.seed, d.batch))
             .collect())
     }
 
     fn pending(&self, py: Python<'_>, iteration: i64, purpose: &str) -> PyResult<Vec<i64>> {
-        self.with(py, |journal| journal.pending(iteration, purpose))
+        self.with(py, |ledger| ledger.pending(iteration, purpose))
     }
 
     fn fork(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        self.with(py, |journal| journal.fork(&path))
+        self.with(py, |ledger| ledger.fork(&path))
     }
 
     fn check(&self, py: Python<'_>) -> PyResult<Vec<String>> {
-        self.with(py, |journal| journal.check())
+        self.with(py, |ledger| ledger.check())
     }
 
     fn close(&self, py: Python<'_>) {
-        py.detach(|| self.journal.lock().unwrap_or_else(PoisonError::into_inner).take());
+        py.detach(|| self.open.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     fn __enter__(slf: Py<Self>) -> Py<Self> {
@@ -198,40 +187,8 @@ impl Ledger {
     fn __exit__(&self, py: Python<'_>, _exc: &Bound<'_, PyTuple>) {
         self.close(py);
     }
-}
 
-fn row_values(table: &str, row: &Bound<'_, PyAny>) -> PyResult<Vec<Value>> {
-    row.try_iter()?.map(|item| to_value(table, &item?)).collect()
-}
-
-fn to_value(table: &str, item: &Bound<'_, PyAny>) -> PyResult<Value> {
-    if item.is_none() {
-        Ok(Value::Null)
-    } else if let Ok(flag) = item.cast::<PyBool>() {
-        Ok(Value::Integer(i64::from(flag.is_true())))
-    } else if item.is_instance_of::<PyInt>() {
-        item.extract().map(Value::Integer)
-    } else if item.is_instance_of::<PyFloat>() {
-        item.extract().map(Value::Real)
-    } else if let Ok(text) = item.cast::<PyString>() {
-        Ok(Value::Text(text.to_str()?.to_owned()))
-    } else if let Ok(bytes) = item.cast::<PyBytes>() {
-        Ok(Value::Blob(bytes.as_bytes().to_vec()))
-    } else {
-        let kind = item.get_type().name()?.to_string();
-        Err(raise(
-            "DataError",
-            &format!("{table}: a value of type {kind} cannot be stored"),
-        ))
+    fn __repr__(&self) -> String {
+        format!("Ledger({:?})", self.path)
     }
-}
-
-fn to_object<'py>(py: Python<'py>, value: Value) -> PyResult<Bound<'py, PyAny>> {
-    Ok(match value {
-        Value::Null => py.None().into_bound(py),
-        Value::Integer(x) => x.into_pyobject(py)?.into_any(),
-        Value::Real(x) => PyFloat::new(py, x).into_any(),
-        Value::Text(x) => PyString::new(py, &x).into_any(),
-        Value::Blob(x) => PyBytes::new(py, &x).into_any(),
-    })
 }

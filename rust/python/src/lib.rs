@@ -6,6 +6,7 @@ mod dedup;
 mod diversity;
 mod error;
 mod ledger;
+mod values;
 
 use pyo3::prelude::*;
 

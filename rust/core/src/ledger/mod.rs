@@ -1,9 +1,25 @@
 //! Sampling bookkeeping: the plan of draws, their seeds, and the journal of a run (one SQLite file).
+//!
+//! The unit of work is the *unit*: everything a stage finished, written in one transaction together with its row
+//! in `units`. A unit is durable or absent, whatever kills the process, so a resumed run asks `is_done` and goes on.
+//! A finished row is never changed or removed; later rows supersede it. What the rows mean is not known here:
+//! this module knows the tables of `schema.sql`, and only choosing prompts and planning draws look inside them.
 
-pub mod journal;
-pub mod plan;
+mod batches;
+mod connect;
+mod files;
+mod journal;
+mod names;
+mod plan;
+mod query;
+mod rows;
 mod schema;
-pub mod seeds;
+mod seeds;
 
-pub use journal::{Journal, RowSet, Unit};
-pub use rusqlite::types::Value;
+pub use batches::choose;
+pub use journal::Ledger;
+pub use plan::{CellRequest, Draw, PlanRequest};
+pub use query::Table;
+pub use rows::{Rows, Value};
+pub use schema::{APPLICATION_ID, VERSION};
+pub use seeds::{draw_seed, shuffle_key, sits_out};

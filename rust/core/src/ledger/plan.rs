@@ -1,179 +1,246 @@
-//! What to sample: the mini-batch of prompts of an iteration, and the draws of every cell. Pure functions.
+//! The plan of draws of an iteration: which answers are sampled, with which seeds, and which are computed together.
+//! It is laid down before sampling begins, so a resumed run samples what is missing and nothing else.
 
-use super::seeds::{draw_seed, seed};
+use std::collections::HashSet;
 
-/// One planned answer.
+use rusqlite::{Connection, params};
+
+use super::journal::Ledger;
+use super::names::unknown;
+use super::rows::insert_unit;
+use super::seeds::draw_seed;
+use crate::{Error, Result};
+
+/// What draws are made for; the schema allows no others.
+const PURPOSES: [&str; 2] = ["train", "evaluate"];
+
+/// What a plan is made from.
+#[derive(Debug, Clone)]
+pub struct PlanRequest {
+    /// The iteration that samples.
+    pub iteration: i64,
+    /// `train` or `evaluate`.
+    pub purpose: String,
+    /// The seed of the run.
+    pub run_seed: u64,
+    /// Prompt ids, each once, in the order in which they are batched.
+    pub prompts: Vec<String>,
+    /// Cells, each once.
+    pub cells: Vec<CellRequest>,
+    /// How many draws are computed together.
+    pub batch_size: usize,
+}
+
+/// What a cell is asked for.
+#[derive(Debug, Clone)]
+pub struct CellRequest {
+    /// The cell.
+    pub cell: String,
+    /// How many answers it gives to a prompt.
+    pub draws: u32,
+    /// The prompts that it answers, where these are not all of the plan's.
+    pub prompts: Option<Vec<String>>,
+}
+
+/// One answer to be sampled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    /// Number of the draw, consecutive over the run.
-    pub id: i64,
+    /// Consecutive over the run, from 1.
+    pub draw_id: i64,
     /// The prompt to answer.
-    pub prompt: String,
+    pub prompt_id: String,
     /// The cell that answers.
     pub cell: String,
-    /// Which of the cell's answers to this prompt.
-    pub draw: i64,
-    /// The randomness of the answer.
+    /// The how-manieth answer of this cell to this prompt, from 0.
+    pub draw: u32,
+    /// The seed to sample with.
     pub seed: u64,
-    /// Draws of one batch are computed together, all of one cell.
+    /// The batch it is computed in, from 0 in each plan. A batch holds draws of one cell only.
     pub batch: i64,
 }
 
-/// What the plan of an iteration depends on.
-#[derive(Debug, Clone, Copy)]
-pub struct PlanKey<'a> {
-    /// The seed of the run.
-    pub run_seed: u64,
-    /// The iteration, from 1 (0: before training).
-    pub iteration: i64,
-    /// `train` or `evaluate`.
-    pub purpose: &'a str,
+impl Ledger {
+    /// Lays down the plan of an iteration, or returns the one that is already there.
+    ///
+    /// The draws go by cell, then prompt, then draw, each in the order given; every cell's draws are cut into batches
+    /// of `batch_size`, the last of which may be smaller. The plan is unit 0 of stage `plan/<purpose>`.
+    ///
+    /// # Errors
+    /// `Invalid` for an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0; `Conflict` when
+    /// another plan is recorded.
+    pub fn plan_draws(&mut self, request: &PlanRequest) -> Result<Vec<Draw>> {
+        check(request)?;
+        if self.is_planned(request.iteration, &request.purpose)? {
+            let recorded = self.recorded_plan(request.iteration, &request.purpose)?;
+            refuse_other(request, &recorded)?;
+            return Ok(recorded);
+        }
+        self.writing(|conn, _| {
+            check_prompts(conn, &request.prompts)?;
+            let sql = "SELECT coalesce(max(draw_id), 0) + 1 FROM draws";
+            let plan = lay_out(request, conn.query_row(sql, [], |row| row.get(0))?);
+            insert_plan(conn, request, &plan)?;
+            Ok(plan)
+        })
+    }
+
+    /// The batches of a plan with a draw that has no response yet, ascending.
+    ///
+    /// # Errors
+    /// `Invalid` when nothing is planned for that iteration and purpose.
+    pub fn pending(&self, iteration: i64, purpose: &str) -> Result<Vec<i64>> {
+        if !self.is_planned(iteration, purpose)? {
+            return Err(Error::Invalid(format!(
+                "iteration {iteration} has no plan of draws for {purpose:?} yet"
+            )));
+        }
+        self.reading(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT DISTINCT batch FROM draws AS d WHERE iteration = ?1 AND purpose = ?2
+                 AND NOT EXISTS (SELECT 1 FROM responses AS r WHERE r.draw_id = d.draw_id)
+                 ORDER BY batch",
+            )?;
+            let found = statement.query_map(params![iteration, purpose], |row| row.get(0))?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
+    fn is_planned(&self, iteration: i64, purpose: &str) -> Result<bool> {
+        self.is_done(iteration, &stage(purpose), 0)
+    }
+
+    fn recorded_plan(&self, iteration: i64, purpose: &str) -> Result<Vec<Draw>> {
+        self.reading(|conn| {
+            let mut statement = conn.prepare_cached(
+                "SELECT draw_id, prompt_id, cell, draw, seed, batch FROM draws
+                 WHERE iteration = ?1 AND purpose = ?2 ORDER BY draw_id",
+            )?;
+            let found = statement.query_map(params![iteration, purpose], |row| {
+                Ok(Draw {
+                    draw_id: row.get(0)?,
+                    prompt_id: row.get(1)?,
+                    cell: row.get(2)?,
+                    draw: row.get(3)?,
+                    seed: row.get::<_, i64>(4)?.cast_unsigned(),
+                    batch: row.get(5)?,
+                })
+            })?;
+            Ok(found.collect::<rusqlite::Result<_>>()?)
+        })
+    }
 }
 
-/// A cell's name, its answers a prompt, and the prompts it answers where those are not all.
-pub type CellPlan = (String, i64, Option<Vec<String>>);
+fn stage(purpose: &str) -> String {
+    format!("plan/{purpose}")
+}
 
-/// The draws of all `cells`, cell by cell, prompts in the given order.
-#[must_use]
-pub fn plan_draws(
-    key: PlanKey<'_>,
-    first_id: i64,
-    prompts: &[String],
-    cells: &[CellPlan],
-    batch_size: usize,
-) -> Vec<Draw> {
-    let mut plan = Vec::new();
-    let mut batch = 0;
-    for (cell, draws, own) in cells {
-        let start = plan.len();
-        for prompt in own.as_deref().unwrap_or(prompts) {
+fn check(request: &PlanRequest) -> Result<()> {
+    if !PURPOSES.contains(&request.purpose.as_str()) {
+        let message = unknown("purpose", &request.purpose, PURPOSES);
+        return Err(Error::Invalid(message));
+    }
+    if request.batch_size == 0 {
+        return Err(Error::Invalid("a batch size of 0".into()));
+    }
+    refuse_repeated("prompt", &request.prompts)?;
+    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell))?;
+    let known: HashSet<&String> = request.prompts.iter().collect();
+    for own in request.cells.iter().filter_map(|cell| cell.prompts.as_ref()) {
+        refuse_repeated("prompt", own)?;
+        if let Some(id) = own.iter().find(|id| !known.contains(id)) {
+            return Err(Error::Invalid(format!("prompt {id:?} of a cell is not in the plan")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(Error::Invalid(format!("{what} {name:?} is given twice")));
+        }
+    }
+    Ok(())
+}
+
+fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
+    let mut statement = conn.prepare("SELECT 1 FROM prompts WHERE prompt_id = ?1")?;
+    for id in prompts {
+        if !statement.exists([id])? {
+            return Err(Error::Invalid(format!("prompt {id:?} is not in this run")));
+        }
+    }
+    Ok(())
+}
+
+fn lay_out(request: &PlanRequest, first_id: i64) -> Vec<Draw> {
+    let mut plan: Vec<Draw> = Vec::new();
+    let mut batch = -1;
+    for CellRequest { cell, draws, prompts } in &request.cells {
+        let mut room = 0;
+        for prompt_id in prompts.as_ref().unwrap_or(&request.prompts) {
             for draw in 0..*draws {
+                if room == 0 {
+                    batch += 1;
+                    room = request.batch_size;
+                }
+                room -= 1;
                 plan.push(Draw {
-                    id: first_id + plan.len() as i64,
-                    prompt: prompt.clone(),
+                    draw_id: first_id + plan.len() as i64,
+                    prompt_id: prompt_id.clone(),
                     cell: cell.clone(),
                     draw,
-                    seed: draw_seed(key.run_seed, key.iteration, key.purpose, prompt, cell, draw),
-                    batch: batch + ((plan.len() - start) / batch_size) as i64,
+                    seed: draw_seed(request.run_seed, request.iteration, prompt_id, cell, draw),
+                    batch,
                 });
             }
-        }
-        if plan.len() > start {
-            batch += ((plan.len() - start - 1) / batch_size + 1) as i64;
         }
     }
     plan
 }
 
-/// A prompt as the choice of a mini-batch sees it.
-#[derive(Debug, Clone)]
-pub struct Candidate {
-    /// The prompt.
-    pub id: String,
-    /// In how many earlier mini-batches it was.
-    pub uses: u32,
-    /// How often it should come, 0 to 1, in proportion to the others.
-    pub weight: f64,
+fn insert_plan(conn: &Connection, request: &PlanRequest, plan: &[Draw]) -> Result<()> {
+    let PlanRequest { iteration, purpose, .. } = request;
+    let batches = plan.last().map_or(0, |last| last.batch + 1);
+    let info = format!(r#"{{"draws": {}, "batches": {batches}}}"#, plan.len());
+    insert_unit(conn, *iteration, &stage(purpose), 0, &info)?;
+    let mut statement = conn.prepare(
+        "INSERT INTO draws (draw_id, iteration, purpose, prompt_id, cell, draw, seed, batch)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?;
+    for draw in plan {
+        statement.execute(params![
+            draw.draw_id,
+            iteration,
+            purpose,
+            draw.prompt_id,
+            draw.cell,
+            draw.draw,
+            draw.seed.cast_signed(),
+            draw.batch,
+        ])?;
+    }
+    Ok(())
 }
 
-/// The mini-batch: up to `size` prompts without replacement.
-///
-/// Prompts come in the order of `uses / weight`, ties in an order shuffled anew for every use. With all weights 1 this
-/// is: every prompt once, in a seeded order, before any comes again; a batch that the end of such a round leaves
-/// short is filled from the next round, so none is dropped and none is in a batch twice. A prompt of weight w comes
-/// once where the others come 1/w times; one of weight 0 does not come again after its first use.
-#[must_use]
-pub fn choose_prompts(run_seed: u64, candidates: &[Candidate], size: usize) -> Vec<String> {
-    let mut order: Vec<(f64, u64, &str)> = candidates
-        .iter()
-        .filter(|c| c.uses == 0 || c.weight > 0.0)
-        .map(|c| {
-            let turn = if c.uses == 0 { 0.0 } else { f64::from(c.uses) / c.weight };
-            (
-                turn,
-                seed(run_seed, &["prompt", &c.uses.to_string(), &c.id]),
-                c.id.as_str(),
-            )
-        })
-        .collect();
-    order.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2))));
-    order.into_iter().take(size).map(|c| c.2.to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::{HashMap, HashSet};
-
-    fn run(n: usize, size: usize, rounds: usize, weight: impl Fn(usize) -> f64) -> Vec<Vec<String>> {
-        let mut uses: HashMap<String, u32> = HashMap::new();
-        (0..rounds)
-            .map(|_| {
-                let candidates: Vec<Candidate> = (0..n)
-                    .map(|i| {
-                        let id = format!("p{i}");
-                        Candidate {
-                            uses: uses.get(&id).copied().unwrap_or(0),
-                            weight: weight(i),
-                            id,
-                        }
-                    })
-                    .collect();
-                let batch = choose_prompts(7, &candidates, size);
-                for id in &batch {
-                    *uses.entry(id.clone()).or_default() += 1;
-                }
-                batch
-            })
-            .collect()
+/// A run that is resumed under other settings must not mix two plans.
+fn refuse_other(request: &PlanRequest, recorded: &[Draw]) -> Result<()> {
+    let first_id = recorded.first().map_or(1, |draw| draw.draw_id);
+    let asked = lay_out(request, first_id);
+    if asked == recorded {
+        return Ok(());
     }
-
-    proptest! {
-        #[test]
-        fn no_prompt_comes_again_before_all_have_come(n in 1usize..30, size in 1usize..12, rounds in 1usize..12) {
-            let batches = run(n, size, rounds, |_| 1.0);
-            let mut uses = vec![0u32; n];
-            for batch in &batches {
-                prop_assert_eq!(batch.len(), size.min(n));
-                prop_assert_eq!(batch.iter().collect::<HashSet<_>>().len(), batch.len());
-                for id in batch {
-                    let i: usize = id[1..].parse().map_err(|_| TestCaseError::fail("id"))?;
-                    uses[i] += 1;
-                }
-                let (least, most) = (uses.iter().min(), uses.iter().max());
-                prop_assert!(most.zip(least).is_some_and(|(m, l)| m - l <= 1));
-            }
-        }
-
-        #[test]
-        fn plans_hold_every_draw_once_and_batches_hold_one_cell(
-            n in 0usize..9, cells in prop::collection::vec(0i64..4, 0..4), batch_size in 1usize..6,
-        ) {
-            let prompts: Vec<String> = (0..n).map(|i| format!("p{i}")).collect();
-            let named: Vec<CellPlan> = cells.iter().enumerate().map(|(i, d)| (format!("c{i}"), *d, None)).collect();
-            let key = PlanKey { run_seed: 1, iteration: 2, purpose: "train" };
-            let plan = plan_draws(key, 10, &prompts, &named, batch_size);
-            prop_assert_eq!(plan.len() as i64, cells.iter().sum::<i64>() * n as i64);
-            let mut batches: HashMap<i64, Vec<&Draw>> = HashMap::new();
-            for (i, draw) in plan.iter().enumerate() {
-                prop_assert_eq!(draw.id, 10 + i as i64);
-                batches.entry(draw.batch).or_default().push(draw);
-            }
-            for batch in batches.values() {
-                prop_assert!(batch.len() <= batch_size && batch.iter().all(|d| d.cell == batch[0].cell));
-            }
-            let numbers: HashSet<i64> = batches.keys().copied().collect();
-            prop_assert_eq!(numbers, (0..batches.len() as i64).collect::<HashSet<_>>());
-            let keys: HashSet<_> = plan.iter().map(|d| (&d.prompt, &d.cell, d.draw)).collect();
-            prop_assert_eq!(keys.len(), plan.len());
-        }
-    }
-
-    #[test]
-    fn a_light_prompt_comes_less_often() {
-        let batches = run(4, 1, 26, |i| if i == 0 { 0.25 } else { 1.0 });
-        let light = batches.iter().flatten().filter(|id| *id == "p0").count();
-        assert_eq!(light, 2);
-    }
+    let at = asked.iter().zip(recorded).take_while(|(a, b)| a == b).count();
+    let tell = |plan: &[Draw]| {
+        plan.get(at)
+            .map_or_else(|| "nothing".into(), |draw| format!("{draw:?}"))
+    };
+    Err(Error::Conflict(format!(
+        "iteration {} has another plan of draws for {:?}: {at} draws agree, then it has {} and now {} was asked for",
+        request.iteration,
+        request.purpose,
+        tell(recorded),
+        tell(&asked)
+    )))
 }

@@ -1,219 +1,128 @@
-//! Opening the file: create it whole, or check that it is a healthy store of this version.
+//! The tables of a store: laying them down, recognising a store by its header, and their column names.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::ops::Range;
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
+use super::files::{about, sibling};
 use crate::{Error, Result};
 
-/// Written into the file's header, so that other programs and we ourselves can tell it ("TSO1").
-const APPLICATION_ID: i64 = 0x5453_4f31;
-/// Raised with every change of schema.sql.
+/// The version of `schema.sql`, kept in the file as `user_version`. Raise it with every change to the tables.
 pub const VERSION: i64 = 1;
-const SQL: &str = include_str!("schema.sql");
 
-/// Table name -> column names.
-pub type Tables = BTreeMap<String, Vec<String>>;
+/// Marks a SQLite file as a run of tso: the letters `TSO1`.
+pub const APPLICATION_ID: i64 = 0x5453_4f31;
 
-/// Take the run for this process; the operating system gives it back however the process ends.
-pub fn lock(path: &Path) -> Result<File> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(PathBuf::from(name))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(err)) => Err(err.into()),
+const SCHEMA: &str = include_str!("schema.sql");
+
+/// Table names and their column names.
+pub(super) type Tables = BTreeMap<String, Vec<String>>;
+
+/// Turns an empty database into a store.
+pub(super) fn lay_down(conn: &mut Connection, meta: &BTreeMap<String, String>) -> Result<()> {
+    let transaction = conn.transaction()?;
+    transaction.execute_batch(SCHEMA)?;
+    for table in tables(&transaction)?.keys() {
+        transaction.execute_batch(&guard(table))?;
     }
+    for entry in meta {
+        transaction.execute("INSERT INTO meta (key, value) VALUES (?1, ?2)", entry)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
 }
 
-/// Make the store at `path`: complete under another name first, then renamed.
-pub fn create(path: &Path, meta: &BTreeMap<String, String>) -> Result<()> {
-    if path.exists() {
-        return Err(Error::Conflict(format!("{} exists already", path.display())));
-    }
-    let part = beside(path);
-    remove(&part)?;
-    let fill = || -> rusqlite::Result<()> {
-        let mut conn = Connection::open(&part)?;
-        conn.pragma_update(None, "application_id", APPLICATION_ID)?;
-        conn.pragma_update(None, "user_version", VERSION)?;
-        let tx = conn.transaction()?;
-        tx.execute_batch(SQL)?;
-        for (key, value) in meta {
-            tx.execute("INSERT INTO meta (key, value) VALUES (?, ?)", (key, value))?;
-        }
-        tx.execute_batch(&triggers(&tx)?)?;
-        tx.commit()?;
-        conn.close().map_err(|(_, err)| err)
-    };
-    fill().map_err(|err| from_sqlite(path, err))?;
-    publish(&part, path)
-}
-
-/// Sync `part` and give it its name.
-pub fn publish(part: &Path, path: &Path) -> Result<()> {
-    File::open(part)?.sync_all()?;
-    std::fs::rename(part, path)?;
-    if let Some(folder) = path.parent().filter(|f| !f.as_os_str().is_empty()) {
-        // Windows cannot open a folder to sync it, and does not need it.
-        if let Ok(handle) = File::open(folder) {
-            handle.sync_all()?;
-        }
-    }
-    Ok(())
-}
-
-/// The unfinished twin of `path` in the same folder.
-pub fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    PathBuf::from(name)
-}
-
-/// Remove a file that may not be there.
-pub fn remove(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(err) if err.kind() != std::io::ErrorKind::NotFound => Err(err.into()),
-        _ => Ok(()),
-    }
-}
-
-/// Open and check a store.
-pub fn open(path: &Path, read_only: bool) -> Result<Connection> {
-    check_header(path)?;
-    let conn = connect(path, read_only).map_err(|err| from_sqlite(path, err))?;
-    let number = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let app = number("application_id").map_err(|err| from_sqlite(path, err))?;
-    if app != APPLICATION_ID {
-        return Err(damaged(path, "an SQLite file of another program"));
-    }
-    let found = number("user_version").map_err(|err| from_sqlite(path, err))?;
-    if found != VERSION {
-        return Err(Error::Version {
-            path: path.to_owned(),
-            found,
-            expected: VERSION,
-        });
-    }
-    let health: String = conn
-        .pragma_query_value(None, "quick_check", |row| row.get(0))
-        .map_err(|err| from_sqlite(path, err))?;
-    if health != "ok" {
-        return Err(damaged(path, &health));
-    }
-    Ok(conn)
-}
-
-fn connect(path: &Path, read_only: bool) -> rusqlite::Result<Connection> {
-    let common = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    if !read_only {
-        let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | common)?;
-        // WAL: readers go on while we write. FULL: a commit survives a power cut, not only a kill.
-        conn.pragma_update(None, "journal_mode", "wal")?;
-        conn.pragma_update(None, "synchronous", "full")?;
-        conn.pragma_update(None, "foreign_keys", true)?;
-        return Ok(conn);
-    }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | common;
-    let usable = |conn: Connection| {
-        conn.pragma_query_value(None, "schema_version", |_| Ok(()))
-            .map(|()| conn)
-    };
-    Connection::open_with_flags(path, flags)
-        .and_then(usable)
-        .or_else(|first| {
-            // A folder that cannot be written has no room for WAL's shared memory; without a writer none is needed.
-            let text = path
-                .to_string_lossy()
-                .replace('%', "%25")
-                .replace('?', "%3f")
-                .replace('#', "%23");
-            let immutable = Connection::open_with_flags(format!("file:{text}?immutable=1"), flags).and_then(usable);
-            immutable.map_err(|_| first)
+/// A finished row is never changed or removed, not even by another program that opens the file.
+fn guard(table: &str) -> String {
+    ["UPDATE", "DELETE"]
+        .map(|verb| {
+            format!(
+                "CREATE TRIGGER {table}_refuses_{} BEFORE {verb} ON {table}
+                 BEGIN SELECT raise(ABORT, 'a finished row of {table} is never changed'); END;",
+                verb.to_lowercase()
+            )
         })
+        .concat()
 }
 
-fn check_header(path: &Path) -> Result<()> {
-    let mut head = Vec::new();
-    let file = File::open(path)?;
-    if file.metadata()?.is_dir() {
-        return Err(damaged(path, "a folder"));
-    }
-    file.take(16).read_to_end(&mut head)?;
-    if head != *b"SQLite format 3\0" {
-        return Err(damaged(
-            path,
-            if head.is_empty() {
-                "an empty file"
-            } else {
-                "not an SQLite file"
-            },
-        ));
-    }
-    Ok(())
-}
-
-/// Tables and columns as the file has them.
-pub fn tables(conn: &Connection) -> rusqlite::Result<Tables> {
-    let mut names = conn.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name")?;
+/// Reads the tables and columns that the file has.
+pub(super) fn tables(conn: &Connection) -> Result<Tables> {
     let mut tables = Tables::new();
-    for name in names.query_map([], |row| row.get::<_, String>(0))? {
-        let name = name?;
-        let mut columns = conn.prepare("SELECT name FROM pragma_table_info(?)")?;
-        let found = columns
-            .query_map([&name], |row| row.get(0))?
-            .collect::<rusqlite::Result<_>>()?;
-        tables.insert(name, found);
+    let mut statement = conn.prepare(
+        "SELECT t.name, c.name FROM sqlite_schema AS t, pragma_table_info(t.name) AS c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite%' ORDER BY t.name, c.cid",
+    )?;
+    let mut found = statement.query([])?;
+    while let Some(row) = found.next()? {
+        let columns = tables.entry(row.get(0)?).or_default();
+        columns.push(row.get(1)?);
     }
     Ok(tables)
 }
 
-/// A finished row is never changed or removed, by us or by anyone with an SQLite shell.
-fn triggers(conn: &Connection) -> rusqlite::Result<String> {
-    let one = |table: &String, verb: &str| {
-        format!(
-            "CREATE TRIGGER no_{v}_{table} BEFORE {verb} ON {table} \
-             BEGIN SELECT RAISE(ABORT, 'a finished row is never changed'); END;",
-            v = verb.to_lowercase()
-        )
+/// Refuses whatever is not a store of this version, by its first 100 bytes and without touching anything.
+///
+/// The header in the file itself is always up to date: a store is given its name only after it is complete there.
+pub(super) fn inspect(path: &Path) -> Result<()> {
+    let damaged = |detail: &str| Error::Damaged {
+        path: path.into(),
+        detail: detail.into(),
     };
-    Ok(tables(conn)?
-        .keys()
-        .map(|t| one(t, "UPDATE") + &one(t, "DELETE"))
-        .collect())
-}
-
-fn damaged(path: &Path, detail: &str) -> Error {
-    Error::Damaged {
-        path: path.to_owned(),
-        detail: detail.to_owned(),
+    let kind = path.metadata().map_err(about(path))?;
+    if kind.is_dir() {
+        return Err(damaged("it is a folder"));
     }
-}
-
-/// What SQLite said, as one of our kinds.
-pub fn from_sqlite(path: &Path, err: rusqlite::Error) -> Error {
-    use rusqlite::ErrorCode as Code;
-    let rusqlite::Error::SqliteFailure(failure, message) = &err else {
-        return Error::Sqlite(err);
-    };
-    let detail = message.clone().unwrap_or_else(|| failure.to_string());
-    match failure.code {
-        Code::DiskFull => Error::DiskFull { path: path.to_owned() },
-        // WAL's shared memory is the first to feel a full disk, and says so as an I/O error.
-        Code::SystemIoFailure if failure.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE => {
-            Error::DiskFull { path: path.to_owned() }
+    if !kind.is_file() {
+        return Err(damaged("it is not a regular file"));
+    }
+    let mut header = [0; 100];
+    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof && kind.len() == 0 => {
+            return Err(damaged("the file is empty"));
         }
-        Code::NotADatabase | Code::DatabaseCorrupt => damaged(path, &detail),
-        Code::DatabaseBusy | Code::DatabaseLocked => Error::Locked { path: path.to_owned() },
-        Code::ConstraintViolation => Error::Conflict(format!("the store refuses a row: {detail}")),
-        _ => Error::Sqlite(err),
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            return Err(damaged("the file is cut off"));
+        }
+        other => other.map_err(about(path))?,
     }
+    if !header.starts_with(b"SQLite format 3\0") {
+        return Err(damaged("it is no SQLite file"));
+    }
+    if big_endian(&header, 68..72) != APPLICATION_ID {
+        return Err(damaged("it is an SQLite file of another program"));
+    }
+    let found = big_endian(&header, 60..64);
+    if found != VERSION {
+        return Err(Error::Version {
+            path: path.into(),
+            found,
+            expected: VERSION,
+        });
+    }
+    // SQLite would take missing bytes of the last page for zeros. With a log the file may rightly be shorter. The log is
+    // looked at before the length: a writer that removes its log has completed the file.
+    let has_log = sibling(path, "-wal").metadata().is_ok_and(|log| log.len() > 0);
+    let length = path.metadata().map_err(about(path))?.len();
+    if !has_log && length < stated_length(&header) {
+        return Err(damaged("the file is cut off"));
+    }
+    Ok(())
+}
+
+/// Page size times number of pages. A page size of 65536 is written as 1.
+fn stated_length(header: &[u8; 100]) -> u64 {
+    let page = match big_endian(header, 16..18) {
+        1 => 65536,
+        size => size.cast_unsigned(),
+    };
+    page * big_endian(header, 28..32).cast_unsigned()
+}
+
+fn big_endian(header: &[u8; 100], at: Range<usize>) -> i64 {
+    header[at].iter().fold(0, |value, byte| (value << 8) | i64::from(*byte))
 }

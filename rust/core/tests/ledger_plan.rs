@@ -1,0 +1,266 @@
+//! The plan of draws.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod ledger_support;
+
+use ledger_support::{count, rows, run_with_prompts, text};
+use tso_core::Error;
+use tso_core::ledger::{CellRequest, Draw, Ledger, PlanRequest, Value, draw_seed};
+
+fn cell(name: &str, draws: u32) -> CellRequest {
+    CellRequest {
+        cell: name.into(),
+        draws,
+        prompts: None,
+    }
+}
+
+fn own(name: &str, prompts: &[&str]) -> CellRequest {
+    let prompts = prompts.iter().map(ToString::to_string).collect();
+    CellRequest {
+        prompts: Some(prompts),
+        ..cell(name, 1)
+    }
+}
+
+fn request() -> PlanRequest {
+    PlanRequest {
+        iteration: 1,
+        purpose: "train".into(),
+        run_seed: 17,
+        prompts: ["p2", "p0", "p1"].map(String::from).into(),
+        cells: vec![cell("reference", 2), cell("human", 0), cell("policy", 1)],
+        batch_size: 4,
+    }
+}
+
+fn respond(ledger: &mut Ledger, unit: i64, draws: &[&Draw]) {
+    let columns = [
+        "draw_id",
+        "iteration",
+        "prompt_id",
+        "cell",
+        "text",
+        "token_ids",
+        "tokens",
+        "finish_reason",
+    ];
+    let row = |draw: &&Draw| {
+        vec![
+            Value::Int(draw.draw_id),
+            Value::Int(1),
+            text(&draw.prompt_id),
+            text(&draw.cell),
+            text("hello"),
+            Value::Blob(vec![1, 0, 0, 0]),
+            Value::Int(1),
+            text("stop"),
+        ]
+    };
+    let found = rows("responses", &columns, draws.iter().map(row).collect());
+    ledger.write(1, "sample", unit, "", &[found]).unwrap();
+}
+
+#[test]
+fn a_plan_goes_by_cell_then_prompt_then_draw() {
+    let mut run = run_with_prompts(3, 0);
+    let plan = run.ledger.plan_draws(&request()).unwrap();
+    let told: Vec<_> = plan
+        .iter()
+        .map(|d| (d.draw_id, d.prompt_id.as_str(), d.cell.as_str(), d.draw, d.batch))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (1, "p2", "reference", 0, 0),
+            (2, "p2", "reference", 1, 0),
+            (3, "p0", "reference", 0, 0),
+            (4, "p0", "reference", 1, 0),
+            (5, "p1", "reference", 0, 1),
+            (6, "p1", "reference", 1, 1),
+            (7, "p2", "policy", 0, 2),
+            (8, "p0", "policy", 0, 2),
+            (9, "p1", "policy", 0, 2),
+        ]
+    );
+    for draw in &plan {
+        assert_eq!(draw.seed, draw_seed(17, 1, &draw.prompt_id, &draw.cell, draw.draw));
+    }
+    let info = run.ledger.info(1, "plan/train", 0).unwrap();
+    assert_eq!(info.as_deref(), Some(r#"{"draws": 9, "batches": 3}"#));
+}
+
+#[test]
+fn a_plan_is_laid_down_once() {
+    let mut run = run_with_prompts(3, 1);
+    let plan = run.ledger.plan_draws(&request()).unwrap();
+    let held = PlanRequest {
+        purpose: "evaluate".into(),
+        prompts: vec!["p3".into()],
+        ..request()
+    };
+    let second = run.ledger.plan_draws(&held).unwrap();
+    assert_eq!(
+        (second[0].draw_id, second[0].batch),
+        (10, 0),
+        "ids run over the whole run"
+    );
+    assert_eq!(run.ledger.plan_draws(&request()).unwrap(), plan);
+    assert_eq!(run.ledger.plan_draws(&held).unwrap(), second);
+    let others = [
+        PlanRequest {
+            run_seed: 18,
+            ..request()
+        },
+        PlanRequest {
+            batch_size: 5,
+            ..request()
+        },
+        PlanRequest {
+            prompts: vec!["p0".into()],
+            ..request()
+        },
+        PlanRequest {
+            cells: vec![cell("reference", 2)],
+            ..request()
+        },
+        PlanRequest {
+            cells: vec![],
+            ..request()
+        },
+    ];
+    for other in others {
+        let error = run.ledger.plan_draws(&other).unwrap_err();
+        assert!(matches!(error, Error::Conflict(_)), "{error:?}");
+    }
+    assert_eq!(count(&run.ledger, "draws"), 12);
+    let path = run.path.clone();
+    drop(run.ledger);
+    let mut reader = Ledger::open(&path, true).unwrap();
+    assert_eq!(reader.plan_draws(&request()).unwrap(), plan, "seeds survive the store");
+}
+
+#[test]
+fn a_cell_may_answer_some_prompts_only() {
+    let mut run = run_with_prompts(3, 0);
+    let some = PlanRequest {
+        cells: vec![own("human", &["p0", "p2"]), cell("policy", 1)],
+        batch_size: 2,
+        ..request()
+    };
+    let plan = run.ledger.plan_draws(&some).unwrap();
+    let told: Vec<_> = plan
+        .iter()
+        .map(|d| (d.prompt_id.as_str(), d.cell.as_str(), d.batch))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("p0", "human", 0),
+            ("p2", "human", 0),
+            ("p2", "policy", 1),
+            ("p0", "policy", 1),
+            ("p1", "policy", 2)
+        ]
+    );
+    assert_eq!(run.ledger.plan_draws(&some).unwrap(), plan);
+}
+
+#[test]
+fn an_empty_plan_is_a_plan() {
+    let mut run = run_with_prompts(1, 0);
+    let empty = PlanRequest {
+        cells: vec![],
+        ..request()
+    };
+    let empty = PlanRequest {
+        prompts: vec![],
+        ..empty
+    };
+    assert!(run.ledger.plan_draws(&empty).unwrap().is_empty());
+    assert!(run.ledger.plan_draws(&empty).unwrap().is_empty());
+    assert!(run.ledger.pending(1, "train").unwrap().is_empty());
+}
+
+#[test]
+fn what_cannot_be_planned_is_refused_by_name() {
+    let mut run = run_with_prompts(3, 0);
+    let cases = [
+        (
+            PlanRequest {
+                purpose: "trian".into(),
+                ..request()
+            },
+            r#"the nearest is "train""#,
+        ),
+        (
+            PlanRequest {
+                batch_size: 0,
+                ..request()
+            },
+            "batch size",
+        ),
+        (
+            PlanRequest {
+                prompts: vec!["p9".into()],
+                ..request()
+            },
+            r#"prompt "p9" is not in this run"#,
+        ),
+        (
+            PlanRequest {
+                prompts: vec!["p0".into(), "p0".into()],
+                ..request()
+            },
+            r#"prompt "p0" is given twice"#,
+        ),
+        (
+            PlanRequest {
+                cells: vec![cell("a", 1), cell("a", 1)],
+                ..request()
+            },
+            r#"cell "a" is given twice"#,
+        ),
+        (
+            PlanRequest {
+                cells: vec![own("human", &["p0", "p0"])],
+                ..request()
+            },
+            r#"prompt "p0" is given twice"#,
+        ),
+        (
+            PlanRequest {
+                cells: vec![own("human", &["p9"])],
+                ..request()
+            },
+            r#"prompt "p9" of a cell"#,
+        ),
+    ];
+    for (bad, says) in cases {
+        let error = run.ledger.plan_draws(&bad).unwrap_err();
+        assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+    assert_eq!(count(&run.ledger, "draws"), 0);
+    let error = run.ledger.pending(1, "train").unwrap_err();
+    assert!(error.to_string().contains("no plan of draws"), "{error}");
+}
+
+#[test]
+fn pending_names_the_batches_that_are_not_answered() {
+    let mut run = run_with_prompts(3, 0);
+    let plan = run.ledger.plan_draws(&request()).unwrap();
+    assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 1, 2]);
+    let of = |batch| plan.iter().filter(|draw| draw.batch == batch).collect::<Vec<_>>();
+    respond(&mut run.ledger, 1, &of(1));
+    assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 2]);
+    respond(&mut run.ledger, 0, &of(0)[..3]);
+    assert_eq!(
+        run.ledger.pending(1, "train").unwrap(),
+        [0, 2],
+        "one draw of batch 0 is missing"
+    );
+    respond(&mut run.ledger, 2, &of(2));
+    respond(&mut run.ledger, 3, &of(0)[3..]);
+    assert!(run.ledger.pending(1, "train").unwrap().is_empty());
+}
