@@ -11,5 +11,5 @@ trap 'rm -rf "$work"' EXIT
     echo "machine: $(nproc) cores, $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(awk '/MemTotal/ {printf "%d GiB", $2 / 2^20}' /proc/meminfo)"
     python -m tso.cli doctor
     echo "command: python -m tso.train"
-    /usr/bin/time -f "elapsed %E, peak memory %M KiB" python -m tso.train run.output_dir="$work/run" "$@" 2>&1
+    /usr/bin/time -f "elapsed %E, peak memory %M KiB" python -m tso.train run.output_dir="$work/run" "$@" 2>&1 | sed "s#$work/run#runs/quickstart#g"
 } | tee "$out"
