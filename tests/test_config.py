@@ -38,6 +38,7 @@ def test_yaml_round_trip(tmp_path):
         ("matrix.cells=3", "matrix.cells must be a list"),
         ("matrix.cells=[{name: a, modl: policy}]", "did you mean 'matrix.cells[0].model'"),
         ("matrix.cells=[{name: a}, {name: a}]", "used twice"),
+        ("matrix.cells=[{name: evaluate}]", "is used for the evaluation"),
         ("training=3", "not of the form section.key=value"),
         ("data.max_prompt_tokens=5000", "leave room for answers"),
     ],

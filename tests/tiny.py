@@ -37,13 +37,13 @@ TEMPLATE = (
 )
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, vocabulary: list[str] = WORDS) -> Path:
     """Save a 2-layer Llama with a word-level tokenizer and a chat template to `folder`."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    names = ["<u>", "<p>", "<s>", "<e>", "user", "assistant", "system", *WORDS]
+    names = ["<u>", "<p>", "<s>", "<e>", "user", "assistant", "system", *vocabulary]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<u>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.add_special_tokens(["<u>", "<p>", "<s>", "<e>"])

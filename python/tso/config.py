@@ -323,6 +323,9 @@ def _check_whole(config: Config) -> None:
         if not value:
             raise ConfigError(f"{name} is needed: run python -m tso.train {name}=... (or no arguments: the quickstart)")
     names = [cell.name for cell in config.matrix.cells]
+    taken = sorted({"evaluate", "evaluate-human"} & set(names))
+    if taken:
+        raise ConfigError(f"matrix.cells: the name {taken[0]!r} is used for the evaluation; choose another")
     twice = sorted({n for n in names if names.count(n) > 1})
     if twice:
         raise ConfigError(f"matrix.cells: the name {twice[0]!r} is used twice; every cell needs a name of its own")

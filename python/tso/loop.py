@@ -6,7 +6,9 @@ already: that alone is how a killed run goes on. Read this file first.
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,8 +37,8 @@ def run(config: Config, face: Face) -> Path:
         for iteration in range(1, last + 1):
             one_iteration(store, config, iteration, face)
         measure(store, config, last, face)
-        control = run_control(store, config, face)
-        conclude(store, config, control, face)
+        with run_control(store, config, face) as control:
+            conclude(store, config, control, face)
         report.write(folder)
     return folder
 
@@ -51,7 +53,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     pair.settle(store, config.pair, iteration)
     correcting.learn_strengths(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)
-    if iteration == 1 and config.evaluate.control and config.run.iterations > 1:
+    if iteration == 1 and wants_control(config):
         fork_control(store)
     update(store, config.update, iteration, config.model.dtype)
     export.write_all(store, iteration)
@@ -101,10 +103,18 @@ def _retired(store: RunStore, config: Config) -> dict[str, float]:
     return {row[0]: config.update.retired_weight for row in rows}
 
 
+def wants_control(config: Config) -> bool:
+    """A control run is of use only to a table that it can stand in, and differs only from the second iteration on."""
+    return config.evaluate.control and config.evaluate.draws > 0 and config.run.iterations > 1
+
+
 def fork_control(store: RunStore) -> None:
-    """A copy of the store after the first iteration's training, before its update: where the control run starts."""
+    """A copy of the store after the first iteration's training, before its update: where the control run starts.
+
+    Once the reference is updated it is too late, so a run that asks for a control afterwards gets none.
+    """
     folder = store.folder / "control"
-    if (folder / "run.sqlite").exists():
+    if (folder / "run.sqlite").exists() or store.done(1, "update"):
         return
     folder.mkdir(exist_ok=True)
     for name in ("iteration-0", "iteration-1"):
@@ -114,11 +124,15 @@ def fork_control(store: RunStore) -> None:
     store.fork(folder)
 
 
-def run_control(store: RunStore, config: Config, face: Face) -> RunStore | None:
-    """The same budget with the reference never updated and no resampling from the trained policy."""
+@contextlib.contextmanager
+def run_control(store: RunStore, config: Config, face: Face) -> Iterator[RunStore | None]:
+    """The finished run of the same budget with the reference never updated and no resampling from the trained policy."""
     folder = store.folder / "control"
-    if not (folder / "run.sqlite").exists():
-        return None
+    if not wants_control(config) or not (folder / "run.sqlite").exists():
+        if wants_control(config):
+            face.warn("no control: it has to be asked for before the first iteration ends; start a new run for one")
+        yield None
+        return
     still = replace(
         config,
         matrix=replace(config.matrix, refresh=False),
@@ -126,9 +140,9 @@ def run_control(store: RunStore, config: Config, face: Face) -> RunStore | None:
         evaluate=replace(config.evaluate, control=False),
     )
     face.say("control run: same budget, reference never updated, no resampling")
-    control = RunStore.open_or_create(folder, {})
-    update(control, still.update, 1, config.model.dtype)
-    for iteration in range(2, config.run.iterations + 1):
-        one_iteration(control, still, iteration, face)
-    measure(control, still, config.run.iterations, face)
-    return control
+    with RunStore.open_or_create(folder, {}) as control:
+        update(control, still.update, 1, config.model.dtype)
+        for iteration in range(2, config.run.iterations + 1):
+            one_iteration(control, still, iteration, face)
+        measure(control, still, config.run.iterations, face)
+        yield control

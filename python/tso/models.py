@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# What a model consists of, and no other weight format.
+HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
+
+
 def device_for(name: str) -> torch.device:
     """`auto` is the first CUDA device where there is one, else the CPU."""
     import torch
@@ -51,25 +55,36 @@ def _has_bf16_instructions() -> bool:
         return False
 
 
-def load_model(path: str, *, dtype: torch.dtype, device: torch.device, revision: str | None = None) -> PreTrainedModel:
+def fetch(name: str, revision: str | None) -> Path:
+    """The local folder of a hub model at one revision: every later load reads the same files, whatever the hub does.
+
+    Raises ModelError when it can neither be fetched nor found in the cache.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=HUB_FILES))
+    except Exception as err:  # the hub's client raises a dozen classes; the user needs one line
+        raise _cannot_load("model", name, err) from err
+
+
+def load_model(path: str, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """A causal LM in `dtype` on `device`, in eval mode. Raises ModelError with what to check."""
     from transformers import AutoModelForCausalLM
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, revision=revision, dtype=dtype, trust_remote_code=False, use_safetensors=True
-        )
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     except Exception as err:  # transformers raises a dozen classes; the user needs one line
         raise _cannot_load("model", path, err) from err
     return model.to(device).eval()
 
 
-def load_tokenizer(path: str, *, revision: str | None = None) -> PreTrainedTokenizerBase:
+def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
     """The tokenizer beside a model; it must have a chat template and an end-of-turn token."""
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as err:
         raise _cannot_load("tokenizer", path, err) from err
     if not tokenizer.chat_template:

@@ -10,7 +10,7 @@ import torch
 from tso import config as config_module
 from tso.config import Config
 from tso.errors import DataError
-from tso.models import convert_gguf, device_for, load_model, load_tokenizer, scale_of, weights_sha256
+from tso.models import convert_gguf, device_for, fetch, load_model, load_tokenizer, scale_of, weights_sha256
 from tso.progress import Face
 from tso.prompts import load_prompts
 from tso.records import Prompt
@@ -49,15 +49,12 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     prompts = _short_enough(found.prompts, config, where, face)
     scale = config.model.scale
     if scale is None:
-        scale = scale_of(
-            load_model(where, dtype=torch.float32, device=torch.device("cpu"), revision=config.model.revision)
-        )
+        scale = scale_of(load_model(where, dtype=torch.float32, device=torch.device("cpu")))
     columns = ["iteration", "role", "path", "sha256"]
     rows = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {
         "scale": scale,
         "rejected": len(found.rejected),
-        "prompts_sha256": _digest(prompts),
         "file_sha256": _file_digest(config),
     }
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, rows)}), info=info)
@@ -72,9 +69,12 @@ def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:
     if model.gguf_file is None:
         local = Path(model.name_or_path)
         if local.is_dir():
+            load_tokenizer(str(local))  # a folder without a usable one is refused before anything is written
             return str(local.resolve()), weights_sha256(local)
-        load_tokenizer(model.name_or_path, revision=model.revision)
-        return model.name_or_path, f"{model.name_or_path}@{model.revision or 'main'}"
+        if local.is_absolute() or model.name_or_path.startswith("."):
+            load_tokenizer(model.name_or_path)  # names what is missing; a path is never asked of the hub
+        fetched = fetch(model.name_or_path, model.revision)
+        return str(fetched), weights_sha256(fetched)
     target = folder / "iteration-0" / "checkpoint"
     if not target.is_dir():
         face.say(f"converting {model.gguf_file} to safetensors")
@@ -83,7 +83,7 @@ def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:
 
 
 def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face: Face) -> list[Prompt]:
-    tokenizer = load_tokenizer(model, revision=config.model.revision)
+    tokenizer = load_tokenizer(model)
     most = config.data.max_prompt_tokens
     kept = []
     for prompt in prompts:
@@ -109,10 +109,6 @@ def _same_prompts(store: RunStore, config: Config) -> None:
         raise DataError(
             f"{config.data.prompts} has changed since this run began; restore it, or choose another run.output_dir"
         )
-
-
-def _digest(prompts: list[Prompt]) -> str:
-    return hashlib.sha256(dumps(prompt_rows(prompts)["prompts"][1]).encode()).hexdigest()
 
 
 def _file_digest(config: Config) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from tso.report.gather import Chart, Report, Strength, gather
+from tso.report.gather import gather
+from tso.report.shapes import Chart, Report, Strength
 from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
 from tso.report.svg import interval, line_chart, minus
 from tso.store import RunStore

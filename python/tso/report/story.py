@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from tso.report.gather import Answer, Drop, History, Judgement, Labelled, Logps, Outcome, pair_history
+from tso.report.gather import pair_history
+from tso.report.shapes import Answer, Drop, History, Judgement, Labelled, Logps, Outcome
 from tso.store import RunStore
 
 # Characters that reorder the text around them: a model could make a line read as something else.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from tso.config import Config
@@ -80,4 +81,10 @@ def _answer(
     answers = sampler.sample(cell, [Request(prompts[d.prompt_id], d.seed) for d in draws])
     if len(answers) != len(draws):
         raise InternalError(f"the sampler of cell {cell.name} gave {len(answers)} answers to {len(draws)} draws")
-    return answers
+    return [_retokenised(a, encode) for a in answers] if cell.stage == "base" else answers
+
+
+def _retokenised(answer: Answer, encode: Encode) -> Answer:
+    """An answer of another model in the policy's tokens: its own ids may mean other words to the policy."""
+    ids = encode(answer.text) if answer.text else ()
+    return replace(answer, token_ids=ids if answer.finish_reason == "stop" else ids[:-1])

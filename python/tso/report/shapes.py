@@ -1,0 +1,174 @@
+"""The records that the report is made of: what gather.py fills, and page.py and story.py show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tso.records import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Column names and rows of values, numbers still numbers."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    verdict: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Lines over the optimiser steps of the whole run; `starts` are the first steps of iterations after the first."""
+
+    title: str
+    note: str
+    series: Mapping[str, Sequence[tuple[float, float]]]
+    starts: tuple[float, ...]
+    shares: bool  # values between 0 and 1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A line of a funnel. `share` of 0 to 1 is relative to the largest line of its group."""
+
+    name: str
+    value: int
+    share: float
+    lost: bool  # left the line here
+
+
+@dataclass(frozen=True, slots=True)
+class Funnel:
+    """Where the answers and pairs of an iteration went: groups of counts of the same kind of thing."""
+
+    iteration: int
+    groups: tuple[tuple[Count, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    cell: str
+    prior: float
+    strength: float
+    stderr: float
+    comparisons: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One response with where it came from. `side` is A, B, or edit for a person's text that replaced a side."""
+
+    side: str
+    response_id: int
+    cell: str
+    model: str
+    revision: str
+    decoding: str
+    seed: int | None  # unsigned 64 bits; None for an edit
+    iteration: int
+    tokens: int
+    finish_reason: str
+    text: str
+    scores: tuple[tuple[str, float, str], ...]  # judge, score, reason
+
+    @property
+    def short_revision(self) -> str:
+        """Enough of a hash to tell models apart; a name@revision stays whole."""
+        return self.revision if "@" in self.revision else self.revision[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    source: str
+    chosen: int | None
+    rejected: int | None
+    confidence: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    source: str
+    author: str
+    verdict: str
+    confidence: float
+    reason: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logps:
+    iteration: int
+    model: str
+    chosen: float
+    rejected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    iteration: int
+    chosen: float
+    rejected: float
+    chosen_saturated: bool
+    rejected_saturated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that the store knows of one pair. Answers: side A, side B, then edits, if any."""
+
+    pair_id: str
+    iteration: int
+    purpose: str
+    prompt_id: str
+    similarity: float
+    messages: tuple[Message, ...]
+    answers: tuple[Answer, ...]
+    labels: tuple[Labelled, ...]
+    corrections: tuple[Judgement, ...]
+    drops: tuple[Drop, ...]
+    logps: tuple[Logps, ...]
+    outcomes: tuple[Outcome, ...]
+
+    def side(self, response_id: int) -> str:
+        """What to call a response: A, B or edit."""
+        return next((a.side for a in self.answers if a.response_id == response_id), f"response {response_id}")
+
+    def standing(self, response_id: int) -> str:
+        """chosen, rejected or neither, by the label in force."""
+        last = self.labels[-1] if self.labels else None
+        if last is not None and response_id == last.chosen:
+            return "chosen"
+        return "rejected" if last is not None and response_id == last.rejected else "neither"
+
+    @property
+    def state(self) -> str:
+        """Where the pair ended, in two or three words."""
+        if self.drops:
+            return f"dropped: {self.drops[-1].reason}"
+        return "trained" if self.outcomes else "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything on the page."""
+
+    model: str
+    progress: str
+    facts: tuple[tuple[str, Any], ...]
+    settings: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # section, (key, value)
+    result: Table | None
+    charts: tuple[Chart, ...]
+    funnels: tuple[Funnel, ...]
+    strengths: tuple[tuple[int, tuple[Strength, ...]], ...]
+    figures: Table | None
+    pairs: tuple[History, ...]
