@@ -49,6 +49,38 @@ def test_reference_updates(tiny, tmp_path, rule):
         assert (mixed - (old[name] + 0.25 * (new[name] - old[name]))).abs().max() < 1e-6
 
 
+def test_lora_gives_the_same_model_twice(tiny, tmp_path):
+    pytest.importorskip("peft", reason="peft is an extra")
+    ends = []
+    for name in ("one", "two"):
+        with run(tiny, tmp_path / name, "training.method=lora", "run.iterations=1") as store:
+            ends.append(store.checkpoint(1, "policy")[1])
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("how", ["implicit", "agreement"])
+def test_the_trained_policy_labels_pairs_by_its_implicit_reward(tiny, tmp_path, how):
+    with run(tiny, tmp_path / "out", f"pair.label={how}", "correct.rule=null", "training.beta=0.3") as store:
+        assert {p.label.source for p in store.pairs(1, dropped=True)} == {"prior"}
+        pairs, rewards = store.pairs(2, dropped=True), store.rewards(2)
+        assert {p.label.source for p in pairs} == {how}
+        strength = {c.name: c.strength for c in store.cells(2)}
+        cells = store.responses_by_id(rewards)
+        for pair in pairs:
+            a, b = pair.response_a, pair.response_b
+            by_reward = rewards[a] - rewards[b]
+            by_prior = strength[cells[a].cell] - strength[cells[b].cell]
+            agree = by_reward * by_prior > 0
+            better = (a if by_reward > 0 else b) if how == "implicit" or agree else None
+            assert pair.label.chosen == better
+        undecided = {p.id for p in pairs if p.label.chosen is None}
+        reasons = dict(store.query("SELECT id, reason FROM drops WHERE kind = 'pair' AND iteration = 2"))
+        assert undecided <= reasons.keys()
+        for policy, reference, reward in store.query("SELECT policy, reference, reward FROM rewards"):
+            assert reward == pytest.approx(0.3 * (policy - reference), abs=1e-12)
+            assert policy != reference
+
+
 def test_gradient_checkpointing_and_bf16(tiny, tmp_path):
     run(
         tiny, tmp_path / "out", "training.gradient_checkpointing=true", "training.bf16=true", "run.iterations=1"

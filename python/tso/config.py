@@ -51,6 +51,7 @@ class ModelSection:
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
     scale: float | None = option(None)  # billions of parameters; counted when not given
     device: str = option("auto", NAMED)
+    threads: int | None = option(None, POSITIVE)  # CPU threads of the numerical work; None: the cores there are
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,9 @@ class SampleSection:
 
 @dataclass(frozen=True)
 class PairSection:
+    # Who labels a pair first: the prior, the policy's implicit reward, or both where they agree. The policy has a reward
+    # once it was trained; until then the prior labels.
+    label: str = option("prior", one_of("prior", "implicit", "agreement"))
     max_pairs: int = option(4, POSITIVE)  # K, a prompt
     max_uses: int = option(3, POSITIVE)  # m, a response
     ngram: int = option(3, POSITIVE)
@@ -151,6 +155,7 @@ class TrainingSection:
     bf16: bool = option(False)
     gradient_checkpointing: bool = option(False)
     report_to: str = option("none", NAMED)
+    save_steps: int = option(500, NOT_NEGATIVE)  # optimiser steps between resume points within an iteration; 0: none
     lora_r: int = option(16, POSITIVE)
     lora_alpha: float = option(32.0, POSITIVE)
 

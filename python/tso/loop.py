@@ -22,6 +22,7 @@ from tso.sample.stage import sample
 from tso.start import identity, prepare
 from tso.store import RunStore, cell_rows
 from tso.training import stage as training
+from tso.training.logps import implicit_rewards
 from tso.training.reference import located, update
 
 
@@ -47,6 +48,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     """Steps 1 to 9 of the method."""
     cells = choose(store, config, iteration)
     sample(store, config, iteration, "train", store.batch(iteration), cells, training.encoder(store), face)
+    implicit_rewards(store, config, iteration, face)
     pair.make_pairs(store, config.pair, iteration)
     store.balance(iteration)
     correcting.correct(store, config.correct, iteration, training.encoder(store))

@@ -11,6 +11,7 @@ from tso.progress import Face
 from tso.records import Cell, Decoding
 from tso.sample.stage import sample
 from tso.store import Rows, RunStore, cell_rows, score_rows
+from tso.training import logps
 from tso.training import stage as training
 from tso.training.reference import located
 
@@ -72,7 +73,7 @@ def conclude(store: RunStore, config: Config, control: RunStore | None, face: Fa
     start = located(store.folder, store.checkpoint(0, "policy")[0])
     examples = training.build_examples(store, config, pairs, start)
     for arm in arms:
-        training.held_out_logps(arm.store, config, arm.iteration, examples, f"held-out pairs: {arm.name}", face)
+        logps.held_out_logps(arm.store, config, arm.iteration, examples, f"held-out pairs: {arm.name}", face)
     rows = evaluate.compare_arms(
         arms, beta=config.training.beta, margin=config.correct.margin, resamples=options.bootstrap, seed=config.run.seed
     )

@@ -35,6 +35,23 @@ def device_for(name: str) -> torch.device:
     return device
 
 
+def cores() -> int:
+    """Physical cores that this process may use, by its affinity and its control group's quota."""
+    import psutil
+
+    logical = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(logical, psutil.cpu_count(logical=False) or logical, _quota()))
+
+
+def _quota(file: str = "/sys/fs/cgroup/cpu.max") -> int:
+    """Whole CPUs that a container is given; very many where nothing limits it."""
+    try:
+        most, period = Path(file).read_text(encoding="utf-8").split()
+        return max(1, int(most) // int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 1 << 30
+
+
 def sampling_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto`: bfloat16 where the device multiplies it natively, else float32 (emulation is slower than float32)."""
     import torch
@@ -135,9 +152,7 @@ def save(model: Any, tokenizer: Any, target: Path, *, card: str | None = None) -
     tokenizer.save_pretrained(part)
     if card is not None:
         (part / "README.md").write_text(card, encoding="utf-8")
-    for file in sorted(part.iterdir()):
-        _sync(file)
-    _sync(part)
+    sync_folder(part)
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     _sync(target.parent)
@@ -155,6 +170,13 @@ def weights_sha256(folder: Path) -> str:
             while block := stream.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Its files and their names survive a power cut."""
+    for file in sorted(folder.iterdir()):
+        _sync(file)
+    _sync(folder)
 
 
 def _sync(path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -26,11 +26,12 @@ UNDECIDED = 0.05  # quality of a pair that the prior cannot order: still worth a
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Rows a and b of the cleaned responses, and how likely a is the better one."""
+    """Rows a and b of the cleaned responses, and how likely a is the better one, as `source` sees it."""
 
     a: int
     b: int
     p_a: float
+    source: str  # prior, implicit, agreement
 
 
 def make_pairs(store: RunStore, options: PairSection, iteration: int, purpose: str = "train") -> None:
@@ -42,7 +43,7 @@ def make_pairs(store: RunStore, options: PairSection, iteration: int, purpose: s
     answers = store.responses(iteration, purpose)
     clean, dropped = clean_responses(answers, options)
     rows = [_tokens(r) for r in clean]
-    candidates = propose(clean, cells)
+    candidates = propose(clean, cells, store.rewards(iteration), options.label)
     picked, alike = _pick(rows, clean, candidates, options)
     pairs = [_pair(iteration, clean, candidates[i], s) for i, s in zip(picked, alike, strict=True)]
     paired = {side for p in pairs for side in (p.response_a, p.response_b)}
@@ -96,16 +97,38 @@ def clean_responses(
     return [r for i, r in enumerate(left) if found.keep[i]], dropped
 
 
-def propose(clean: Sequence[Response], cells: dict[str, Cell]) -> list[Candidate]:
-    """Every two responses of one prompt, with the prior's probability that the first is better."""
+def propose(
+    clean: Sequence[Response], cells: dict[str, Cell], rewards: Mapping[int, float], how: str
+) -> list[Candidate]:
+    """Every two responses of one prompt, with the probability that the first is better (step 4).
+
+    rewards: the policy's implicit rewards by response id, empty before it was trained; how: config pair.label.
+    """
     by_prompt: dict[str, list[int]] = defaultdict(list)
     for i, response in enumerate(clean):
         by_prompt[response.prompt_id].append(i)
     return [
-        Candidate(a, b, win_probability(cells[clean[a].cell].strength, cells[clean[b].cell].strength))
+        Candidate(a, b, *opinion(clean[a], clean[b], cells, rewards, how))
         for rows in by_prompt.values()
         for a, b in combinations(rows, 2)
     ]
+
+
+def opinion(
+    a: Response, b: Response, cells: dict[str, Cell], rewards: Mapping[int, float], how: str
+) -> tuple[float, str]:
+    """(probability that a is better, whose opinion that is): Bradley-Terry on cell strengths, or on implicit rewards.
+
+    Where both have to agree, they are as sure as the less sure of them, and undecided (one half) when they do not.
+    """
+    prior = win_probability(cells[a.cell].strength, cells[b.cell].strength)
+    if how == "prior" or a.id not in rewards or b.id not in rewards:
+        return prior, "prior"
+    implicit = win_probability(rewards[a.id], rewards[b.id])
+    if how == "implicit":
+        return implicit, "implicit"
+    agree = (prior - 0.5) * (implicit - 0.5) > 0
+    return (min(prior, implicit, key=lambda p: abs(p - 0.5)) if agree else 0.5), "agreement"
 
 
 def _pick(
@@ -130,7 +153,8 @@ def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, simil
     a, b = clean[candidate.a], clean[candidate.b]
     first, second = (a, b) if candidate.p_a >= 0.5 else (b, a)
     sure = max(candidate.p_a, 1 - candidate.p_a)
-    label = Label("prior", first.id, second.id, sure, 1.0) if sure > 0.5 else Label("prior", None, None, 0.5, 1.0)
+    sides = (first.id, second.id) if sure > 0.5 else (None, None)
+    label = Label(candidate.source, *sides, sure, 1.0)
     return Pair(pair_id(iteration, a, b), iteration, a.prompt_id, a.id, b.id, similarity, label)
 
 

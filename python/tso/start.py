@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ import torch
 from tso import config as config_module
 from tso.config import Config
 from tso.errors import DataError
-from tso.models import convert_gguf, device_for, fetch, load_model, load_tokenizer, scale_of, weights_sha256
+from tso.models import convert_gguf, cores, device_for, fetch, load_model, load_tokenizer, scale_of, weights_sha256
 from tso.progress import Face
 from tso.prompts import load_prompts
 from tso.records import Prompt
@@ -19,7 +20,10 @@ from tso.sample.transformers import prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
 
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
-FREE = ("run.output_dir", "run.iterations", "model.device", "training.report_to", "pair.threads")
+FREE = (
+    *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
+    *("training.report_to", "training.save_steps"),
+)
 
 
 def identity(config: Config) -> dict[str, str]:
@@ -38,7 +42,12 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     """Iteration 0, as one unit: prompts, and the start model as both policy and reference."""
     if store.done(0, "start"):
         _same_prompts(store, config)
-        return
+    else:
+        _begin(store, config, face)
+    _use_threads(store.info(0, "start")["threads"], face)
+
+
+def _begin(store: RunStore, config: Config, face: Face) -> None:
     path, sha = _start_model(store.folder, config, face)
     found = load_prompts(config.data)
     for bad in found.rejected[:10]:
@@ -53,6 +62,7 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     columns = ["iteration", "role", "path", "sha256"]
     rows = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {
+        "threads": config.model.threads or cores(),
         "scale": scale,
         "rejected": len(found.rejected),
         "file_sha256": _file_digest(config),
@@ -60,6 +70,14 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, rows)}), info=info)
     held = sum(p.split == "heldout" for p in prompts)
     face.say(f"{len(prompts) - held} prompts to train on, {held} held out")
+
+
+def _use_threads(count: int, face: Face) -> None:
+    """Sums in floating point depend on how many threads share them, so a run computes with what it began with."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked not in ("", str(count)):
+        face.warn(f"OMP_NUM_THREADS={asked} is not followed: this run computes with model.threads={count} throughout")
+    torch.set_num_threads(count)
 
 
 def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:

@@ -183,6 +183,11 @@ class RunStore:
         )
         return [Correction(*row) for row in rows]
 
+    def rewards(self, iteration: int) -> dict[int, float]:
+        """Implicit rewards by response id; empty where the policy had none to give."""
+        rows = self.query("SELECT response_id, reward FROM rewards WHERE iteration = ?", (iteration,))
+        return {row[0]: row[1] for row in rows}
+
     def logps(self, iteration: int, model: str) -> dict[str, tuple[float, float]]:
         """(chosen, rejected) summed log-probs in nats by pair id."""
         rows = self.query(

@@ -1,11 +1,13 @@
 """One iteration without bounds is plain DPO, written here once more from the paper, in float64."""
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional as F
 from tso.config import TrainingSection
 from tso.models import load_model
 from tso.training.collate import Collator, Example
-from tso.training.trainer import PairTrainer, pair_logps, training_arguments
+from tso.training.trainer import PairTrainer, side_logps, training_arguments
 
 
 def plain_logp(model, prompt, answer):
@@ -26,8 +28,9 @@ def test_losses_equal_plain_dpo(tiny, tmp_path):
             p.add_(0.02 * torch.randn(p.shape, generator=gen, dtype=torch.float64))
     pairs = [Example(f"p{i}", ids(4 + i), ids(3 + i), ids(7 - i)) for i in range(6)]
     collator = Collator(1)
-    known = {n: (w, r) for part in pair_logps(reference, pairs, collator, 2, average=False) for n, w, r in part}
-    pairs = [Example(p.pair_id, p.prompt, p.chosen, p.rejected, 1.0, *known[p.pair_id]) for p in pairs]
+    sides = [(p.prompt, answer) for p in pairs for answer in (p.chosen, p.rejected)]
+    known = [logp for part in side_logps(reference, sides, 1, 4, average=False) for logp in part]
+    pairs = [replace(p, ref_chosen=w, ref_rejected=r) for p, w, r in zip(pairs, known[::2], known[1::2], strict=True)]
     options = TrainingSection(per_device_train_batch_size=2, gradient_accumulation_steps=3, beta=0.2)
     args = training_arguments(options, str(tmp_path), 0, torch.device("cpu"))
     trainer = PairTrainer(model, args, options, train_dataset=pairs, data_collator=collator)

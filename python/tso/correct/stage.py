@@ -101,17 +101,18 @@ def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Corr
 
 
 def _metrics(pairs: Sequence[Pair], corrections: Sequence[Correction]) -> dict[str, float]:
-    labelled = {p.id for p in pairs if p.label.chosen is not None}
-    on_prior = [c.verdict for c in corrections if c.pair_id in labelled and c.verdict in ("keep", "flip")]
-    flips = on_prior.count("flip")
-    rate = flips / len(on_prior) if on_prior else 0.0
-    return {
+    """Counts of verdicts; shares of labels that were kept or flipped, where there is any to take a share of."""
+    source = {p.id: p.label.source for p in pairs if p.label.chosen is not None}
+    decided = [c for c in corrections if c.pair_id in source and c.verdict in ("keep", "flip")]
+    on_prior = [c.verdict == "flip" for c in decided if source[c.pair_id] == "prior"]
+    flips = sum(c.verdict == "flip" for c in decided)
+    counts = {
         "feedback/corrections": len(corrections),
         "feedback/ties": sum(c.verdict == "tie" for c in corrections),
         "feedback/flips": flips,
-        "feedback/agreement": 1 - rate if on_prior else 0.0,
-        "prior/error_rate": rate,
     }
+    agreement = {"feedback/agreement": 1 - flips / len(decided)} if decided else {}
+    return {**counts, **agreement, **({"prior/error_rate": sum(on_prior) / len(on_prior)} if on_prior else {})}
 
 
 def learn_strengths(store: RunStore, options: CorrectSection, iteration: int, cells: Sequence[Cell]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from tso.config import Config
 from tso.errors import DataError
@@ -19,8 +19,10 @@ from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
 from tso.store import RunStore, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
+from tso.training.logps import reference_logps
 from tso.training.reference import ROW, located
-from tso.training.trainer import PairTrainer, adapted, pair_logps, training_arguments
+from tso.training.resume import ResumePoints
+from tso.training.trainer import PairTrainer, adapted, training_arguments
 
 OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
 
@@ -28,6 +30,7 @@ OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_
 def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
     """Write the new policy's checkpoint, the outcome of every pair and the metrics, as one unit."""
     if store.done(iteration, "train"):
+        shutil.rmtree(_scratch(store, iteration), ignore_errors=True)  # a kill may have left it
         return
     before = store.checkpoint(iteration - 1, "policy")
     path = located(store.folder, before[0])
@@ -59,54 +62,6 @@ def build_examples(store: RunStore, config: Config, pairs: Sequence[Pair], model
     return examples
 
 
-def reference_logps(
-    store: RunStore, config: Config, iteration: int, examples: Sequence[Example], model: str, face: Face
-) -> dict[str, tuple[float, float]]:
-    """Log-probs under the frozen reference: computed once an iteration, and read from the store afterwards."""
-    stage = "logps/reference"
-    if not store.done(iteration, stage):
-        rows = score(config, examples, model, f"iteration {iteration}: reference", face)
-        columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
-        store.commit(
-            iteration, stage, {"logps": (columns, [(iteration, p, "reference", w, r) for p, (w, r) in rows.items()])}
-        )
-    return store.logps(iteration, "reference")
-
-
-def held_out_logps(
-    store: RunStore, config: Config, iteration: int, examples: Sequence[Example], label: str, face: Face
-) -> None:
-    """Log-probs of held-out pairs under the policy after `iteration`, as one unit."""
-    stage = "logps/evaluate"
-    if store.done(iteration, stage):
-        return
-    path = located(store.folder, store.checkpoint(iteration, "policy")[0])
-    rows = score(config, examples, path, label, face) if examples else {}
-    columns = ["iteration", "pair_id", "model", "chosen", "rejected"]
-    store.commit(
-        iteration, stage, {"logps": (columns, [(iteration, p, "policy", w, r) for p, (w, r) in sorted(rows.items())])}
-    )
-
-
-def score(
-    config: Config, examples: Sequence[Example], path: str, label: str, face: Face
-) -> dict[str, tuple[float, float]]:
-    """(chosen, rejected) log-probs of examples under the model at `path`, in nats, by pair id."""
-    device = device_for(config.model.device)
-    model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
-    collator = Collator(load_tokenizer(path).pad_token_id)
-    size = config.training.per_device_train_batch_size
-    found = {}
-    # Sorted by length for speed; the result does not depend on the order in which pairs were asked for.
-    ordered = sorted(examples, key=lambda e: (len(e.prompt) + max(len(e.chosen), len(e.rejected)), e.pair_id))
-    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.training.bf16)
-    with face.bar(label, len(ordered), "pairs") as advance, autocast:
-        for batch in pair_logps(model, ordered, collator, size, average=config.training.average_logps):
-            found.update({pair_id: (w, r) for pair_id, w, r in batch})
-            advance(len(batch))
-    return found
-
-
 class _Bar(TrainerCallback):
     def __init__(self, advance):
         self.advance = advance
@@ -119,20 +74,22 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
     device = device_for(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
-    scratch = store.folder / f"iteration-{iteration}" / "trainer"
+    scratch = _scratch(store, iteration)
     args = training_arguments(config.training, str(scratch), config.run.seed + iteration, device)
+    set_seed(args.seed)  # adapters begin with random weights
     with adapted(model, config.training) as trained:
         trainer = PairTrainer(
             trained, args, config.training, train_dataset=examples, data_collator=Collator(tokenizer.pad_token_id)
         )
-        steps = _steps(len(examples), config)
-        with face.bar(f"iteration {iteration}: training", steps, "steps") as advance:
+        points = ResumePoints(trainer, scratch)
+        done, begin = points.newest()
+        with face.bar(f"iteration {iteration}: training", _steps(len(examples), config), "steps", done) as advance:
             trainer.remove_callback(PrinterCallback)
+            trainer.add_callback(points)
             trainer.add_callback(_Bar(advance))
-            trainer.train()
+            trainer.train(resume_from_checkpoint=begin)
     target = store.folder / f"iteration-{iteration}" / "checkpoint"
     sha = save(model, tokenizer, target, card=_card(config, iteration, len(examples)))
-    shutil.rmtree(scratch, ignore_errors=True)
     outcomes = [
         (iteration, pair_id, o.chosen_reward, o.rejected_reward, int(o.chosen_saturated), int(o.rejected_saturated))
         for pair_id, o in sorted(trainer.outcomes.items())
@@ -147,6 +104,12 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
         ),
         info={"pairs": len(examples), "steps": trainer.state.global_step},
     )
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _scratch(store: RunStore, iteration: int) -> Path:
+    """Where the Trainer keeps its resume points."""
+    return store.folder / f"iteration-{iteration}" / "trainer"
 
 
 def _steps(pairs: int, config: Config) -> int:

@@ -18,7 +18,7 @@ from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
 
 from tso.config import TrainingSection
 from tso.errors import ModelError
-from tso.training.collate import Collator, Example
+from tso.training.collate import Example, Side, padded
 
 
 @dataclass(slots=True)
@@ -70,27 +70,36 @@ def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor
 
 
 @torch.no_grad()
-def pair_logps(
-    model: PreTrainedModel, examples: Sequence[Example], collator: Collator, batch_size: int, *, average: bool
-) -> Iterator[list[tuple[str, float, float]]]:
-    """(pair id, chosen, rejected) log-probs in nats, a batch at a time."""
+def side_logps(
+    model: PreTrainedModel, sides: Sequence[Side], pad_token_id: int, batch_size: int, *, average: bool
+) -> Iterator[list[float]]:
+    """Log-probs of answers in nats, `batch_size` at a time: sums over an answer's tokens, or means with `average`."""
     head = head_of(model)
     device = next(model.parameters()).device
     model.eval()
-    for start in range(0, len(examples), batch_size):
-        batch = collator(examples[start : start + batch_size])
-        tensors = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in batch.items()}
+    for start in range(0, len(sides), batch_size):
+        batch = {k: v.to(device) for k, v in padded(sides[start : start + batch_size], pad_token_id).items()}
         logps = linear_sequence_logps(
-            hidden_states(model, tensors),
+            hidden_states(model, batch),
             head.weight,
-            tensors["labels"],
+            batch["labels"],
             bias=head.bias,
             softcap=head.softcap,
             logit_scale=head.logit_scale,
             average=average,
         )
-        chosen, rejected = logps.double().cpu().chunk(2)
-        yield list(zip(batch["pair_ids"], chosen.tolist(), rejected.tolist(), strict=True))
+        yield logps.double().cpu().tolist()
+
+
+def pair_logps(
+    model: PreTrainedModel, examples: Sequence[Example], pad_token_id: int, batch_size: int, *, average: bool
+) -> Iterator[list[tuple[str, float, float]]]:
+    """(pair id, chosen, rejected) log-probs in nats, `batch_size` pairs at a time."""
+    sides = [side for e in examples for side in ((e.prompt, e.chosen), (e.prompt, e.rejected))]
+    batches = side_logps(model, sides, pad_token_id, 2 * batch_size, average=average)
+    for start, logps in zip(range(0, len(examples), batch_size), batches, strict=True):
+        ids = [e.pair_id for e in examples[start : start + batch_size]]
+        yield list(zip(ids, logps[::2], logps[1::2], strict=True))
 
 
 class PairTrainer(Trainer):
@@ -175,7 +184,7 @@ class PairTrainer(Trainer):
 
 
 def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:
-    """Our options under the Trainer's names. Saving is the loop's work, at the end of an iteration."""
+    """Our options under the Trainer's names. What it saves are resume points; the checkpoint is the loop's work."""
     # The option's name changes in transformers 6, so it is given only where it is wanted.
     recompute = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
     return TrainingArguments(
@@ -193,7 +202,8 @@ def training_arguments(options: TrainingSection, output_dir: str, seed: int, dev
         max_grad_norm=options.max_grad_norm,
         bf16=options.bf16,
         report_to=options.report_to,
-        save_strategy="no",
+        save_strategy="steps" if options.save_steps else "no",
+        save_steps=options.save_steps or 1,
         logging_steps=1,
         logging_strategy="steps",
         remove_unused_columns=False,

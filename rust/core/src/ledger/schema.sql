@@ -153,6 +153,16 @@ CREATE TABLE logps (
     PRIMARY KEY (iteration, pair_id, model)
 ) STRICT;
 
+-- Implicit rewards of responses before they are paired: beta times policy minus reference, log-probs in nats.
+CREATE TABLE rewards (
+    iteration   INTEGER NOT NULL,
+    response_id INTEGER NOT NULL REFERENCES responses,
+    policy      REAL NOT NULL,         -- log-prob under the policy as it stands
+    reference   REAL NOT NULL,         -- log-prob under the reference it was last trained against
+    reward      REAL NOT NULL,
+    PRIMARY KEY (iteration, response_id)
+) STRICT;
+
 -- Rewards of a trained pair when training last saw it.
 CREATE TABLE outcomes (
     iteration          INTEGER NOT NULL,
