@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -36,12 +37,13 @@ def truncate(example: Example, max_length: int) -> Example | None:
 class Collator:
     """[B] pairs -> input_ids, attention_mask, labels of shape [2B, T]: rows 0..B-1 chosen, B..2B-1 rejected.
 
-    labels[n, t] is the token that position t predicts (already shifted), -100 outside the answer.
+    labels[n, t] is the token that position t predicts (already shifted), -100 outside the answer. All values are
+    tensors but pair_ids, which is a list[str].
     """
 
     pad_token_id: int
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor | list[str]]:
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         sides = [(e.prompt, e.chosen) for e in examples] + [(e.prompt, e.rejected) for e in examples]
         # The last token of a row predicts nothing that is counted, so it is not fed to the model.
         width = max(len(prompt) + len(answer) for prompt, answer in sides) - 1

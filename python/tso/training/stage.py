@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tso.config import Config
 from tso.errors import DataError
 from tso.models import device_for, load_model, load_tokenizer, save
-from tso.progress import Face
+from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
-from tso.store import RunStore, dumps, merge, metric_rows
+from tso.store import Rows, RunStore, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.reference import ROW, located
 from tso.training.trainer import PairTrainer, adapted, pair_logps, training_arguments
@@ -108,10 +109,10 @@ def score(
 
 
 class _Bar(TrainerCallback):
-    def __init__(self, advance):
+    def __init__(self, advance: Advance):
         self.advance = advance
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.advance(1)
 
 
@@ -154,7 +155,7 @@ def _steps(pairs: int, config: Config) -> int:
     return max(1, round(-(-pairs // batch) * config.training.num_train_epochs))
 
 
-def _metrics(iteration: int, history: list[dict[str, float]]):
+def _metrics(iteration: int, history: list[dict[str, float]]) -> Iterator[Rows]:
     for entry in history:
         numbers = {k: v for k, v in entry.items() if k == "loss" or "/" in k or k in ("grad_norm", "learning_rate")}
         if "loss" in entry:
