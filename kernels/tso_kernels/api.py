@@ -7,18 +7,16 @@ be imported, else torch; "triton" and "torch" are taken at their word, or refuse
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import math
 import os
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tso_kernels import reference, rows
-from tso_kernels.fused import DEFAULT_BUDGET, Head, LinearDualClip, LinearLogps, Loss, wide
+from tso_kernels.fused import DEFAULT_BUDGET, Head, HeadMaker, LinearDualClip, LinearLogps, Loss, RowOps, wide
 from tso_kernels.reference import IGNORE
 
 INF = math.inf
@@ -203,12 +201,19 @@ def linear_dual_clip_loss(
 class DualClipLoss(torch.nn.Module):
     """`dual_clip_loss` with its options kept; call it with the four log-prob vectors."""
 
-    def __init__(self, beta: float = 0.1, chosen_clip: float = INF, rejected_clip: float = INF, **options: object):
+    def __init__(self, beta: float = 0.1, chosen_clip: float = INF, rejected_clip: float = INF, **options: Any):
         super().__init__()
         _check_loss(beta, chosen_clip, rejected_clip, str(options.get("reduction", "mean")))
-        self.options = {"beta": beta, "chosen_clip": chosen_clip, "rejected_clip": rejected_clip, **options}
+        self.options: dict[str, Any] = {
+            "beta": beta,
+            "chosen_clip": chosen_clip,
+            "rejected_clip": rejected_clip,
+            **options,
+        }
 
-    def forward(self, policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor):
+    def forward(
+        self, policy_chosen: Tensor, policy_rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor
+    ) -> DualClipOutput:
         return dual_clip_loss(policy_chosen, policy_rejected, ref_chosen, ref_rejected, **self.options)
 
 
@@ -216,14 +221,14 @@ class _RowLogps(torch.autograd.Function):
     """Row log-probs [R] of logits [R, V] by the Triton kernels."""
 
     @staticmethod
-    def forward(ctx, logits, labels, ops):
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, ops: RowOps) -> Tensor:
         logp, lse = ops.logprob(logits, labels, None, 1.0)
         ctx.save_for_backward(logits, labels, lse)
         ctx.ops = ops
         return logp
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, labels, lse = ctx.saved_tensors
         return ctx.ops.grad_(logits.clone(), labels, lse, grad, None, 1.0), None, None
 
@@ -232,7 +237,18 @@ class _PairLoss(torch.autograd.Function):
     """reference.pair_terms by the Triton kernel; the gradient comes with the loss."""
 
     @staticmethod
-    def forward(ctx, w, l, ref_w, ref_l, beta, chosen_clip, rejected_clip, smoothing, weight):  # noqa: E741
+    def forward(
+        ctx: Any,
+        w: Tensor,
+        l: Tensor,  # noqa: E741
+        ref_w: Tensor,
+        ref_l: Tensor,
+        beta: float,
+        chosen_clip: float,
+        rejected_clip: float,
+        smoothing: Tensor,
+        weight: Tensor,
+    ) -> tuple[Tensor, ...]:
         from tso_kernels.pair_loss import pair_loss
 
         loss, r_w, r_l, on_w, on_l, dw, dl = pair_loss(
@@ -243,12 +259,12 @@ class _PairLoss(torch.autograd.Function):
         return loss, r_w, r_l, on_w, on_l
 
     @staticmethod
-    def backward(ctx, grad, *_):
+    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         dw, dl = ctx.saved_tensors
         return grad * dw, grad * dl, *[None] * 7
 
 
-def _rows_for(backend: str, tensor: Tensor) -> ModuleType:
+def _rows_for(backend: str, tensor: Tensor) -> RowOps:
     """The module with `logprob` and `grad_` for this backend and device."""
     if backend not in ("auto", "triton", "torch"):
         raise ValueError(f'backend must be "auto", "triton" or "torch", not {backend!r}')
@@ -261,10 +277,12 @@ def _rows_for(backend: str, tensor: Tensor) -> ModuleType:
         raise ValueError(f'backend="triton" needs CUDA tensors, these are on {tensor.device}; use backend="torch"')
     if tensor.dtype == torch.float64:
         raise ValueError('backend="triton" computes in float32; use backend="torch" for float64')
-    return importlib.import_module("tso_kernels.row_logprob")
+    from tso_kernels import row_logprob
+
+    return row_logprob
 
 
-def _head_maker(softcap: float | None, logit_scale: float, ops: ModuleType):
+def _head_maker(softcap: float | None, logit_scale: float, ops: RowOps) -> HeadMaker:
     return lambda weight, bias: Head(
         weight.detach(), None if bias is None else bias.detach(), softcap, logit_scale, ops
     )
@@ -277,18 +295,18 @@ def _counted(labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _by_sequence(logp: Tensor, sequence: Tensor, count: int, average: bool) -> Tensor:
-    total = _SegmentSum.apply(logp, sequence, count)
+    total: Tensor = _SegmentSum.apply(logp, sequence, count)
     return total / torch.bincount(sequence, minlength=count).clamp(min=1) if average else total
 
 
 class _SegmentSum(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, values, segments, count):
+    def forward(ctx: Any, values: Tensor, segments: Tensor, count: int) -> Tensor:
         ctx.save_for_backward(segments)
         return rows.segment_sum(values, segments, count)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         return grad[ctx.saved_tensors[0]], None, None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -22,6 +22,18 @@ from tso_kernels.reference import pair_terms
 DEFAULT_BUDGET = 256 * 2**20  # bytes of float32 logits in memory at once
 
 
+class RowOps(Protocol):
+    """What is done to a tile of logits, row by row: the modules rows and row_logprob are the two of this kind."""
+
+    def logprob(
+        self, logits: Tensor, labels: Tensor, softcap: float | None, logit_scale: float
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def grad_(
+        self, logits: Tensor, labels: Tensor, lse: Tensor, coef: Tensor, softcap: float | None, logit_scale: float
+    ) -> Tensor: ...
+
+
 @dataclass(frozen=True)
 class Head:
     """The output layer, and what is done to its logits. weight [V, H], bias [V]."""
@@ -30,12 +42,15 @@ class Head:
     bias: Tensor | None
     softcap: float | None
     logit_scale: float
-    ops: ModuleType  # rows or row_logprob
+    ops: RowOps
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Raw logits [R, V] of hidden [R, H], in hidden's dtype on a GPU and float32 on a CPU."""
         out = hidden @ self.weight.T
         return out if self.bias is None else out.add_(self.bias)
+
+
+HeadMaker = Callable[[Tensor, Tensor | None], Head]
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,15 @@ class LinearLogps(torch.autograd.Function):
     """Row log-probs [R]; the backward pass makes each tile's logits again, so nothing of size V is kept."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, make_head: Callable[..., Head], budget):
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        make_head: HeadMaker,
+        budget: int,
+    ) -> Tensor:
         logp, lse = forward_logps(hidden, make_head(weight, bias), labels, budget)
         ctx.save_for_backward(hidden, weight, bias, labels, lse)
         ctx.make_head, ctx.budget = make_head, budget
@@ -108,7 +131,7 @@ class LinearLogps(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad):
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, labels, lse = ctx.saved_tensors
         head = ctx.make_head(weight, bias)
         sums = Gradients(hidden, head, ctx.needs_input_grad[:3])
@@ -137,7 +160,18 @@ class LinearDualClip(torch.autograd.Function):
     """(loss, log-probs [2B]) of packed rows; gradients are ready when forward returns."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, sequence, refs, loss: Loss, make_head, budget):
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        sequence: Tensor,
+        refs: Tensor,
+        loss: Loss,
+        make_head: HeadMaker,
+        budget: int,
+    ) -> tuple[Tensor, Tensor]:
         head = make_head(weight, bias)
         needs = ctx.needs_input_grad[:3]
         sums = Gradients(hidden, head, needs) if any(needs) else None
@@ -156,7 +190,7 @@ class LinearDualClip(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad, _):
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.grads is None:
             raise RuntimeError(
                 "the gradients of this loss were used already; compute the loss again for another backward"
@@ -181,7 +215,20 @@ def groups(pair_of: Tensor, lengths: Tensor, pairs: int, step: int) -> Iterator[
     yield torch.arange(first, pairs, device=pair_of.device), order[start : start + taken]
 
 
-def one_group(head, hidden, labels, sequence, refs, loss, logps, lengths, members, at, step, sums) -> Tensor:
+def one_group(
+    head: Head,
+    hidden: Tensor,
+    labels: Tensor,
+    sequence: Tensor,
+    refs: Tensor,
+    loss: Loss,
+    logps: Tensor,
+    lengths: Tensor,
+    members: Tensor,
+    at: Tensor,
+    step: int,
+    sums: Gradients | None,
+) -> Tensor:
     """The loss of the pairs `members`, whose rows are `at`; writes their log-probs, adds their gradients."""
     pairs = refs.numel() // 2
     whole = len(at) <= step

@@ -65,7 +65,8 @@ def row_grad_kernel(
 
 
 def _block(vocabulary: int) -> int:
-    return min(4096, triton.next_power_of_2(vocabulary))
+    power: int = triton.next_power_of_2(vocabulary)
+    return min(4096, power)
 
 
 def logprob(logits: Tensor, labels: Tensor, softcap: float | None, logit_scale: float) -> tuple[Tensor, Tensor]:

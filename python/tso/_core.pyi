@@ -9,6 +9,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Ledger",
+    "_panic",
+    "dedup_pairs",
+    "dedup_texts",
+    "diversity",
+    "pair_similarity",
+    "pick_pairs",
+    "repetition",
+    "select_diverse",
+]
+
 _Edges = tuple[bytearray, bytearray, bytearray]
 """i (int64), j (int64), jaccard (float64)."""
 _Rows = tuple[bytearray, bytearray, bytearray, _Edges, int]

@@ -200,7 +200,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = (), *, base: Config
         _merge(tree, _read_yaml(Path(path)), where="")
     for word in overrides:
         _merge(tree, _parse_override(word), where="")
-    config = _build(Config, tree, where="")
+    config: Config = _build(Config, tree, where="")
     _check_whole(config)
     return config
 

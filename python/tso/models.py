@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tso.errors import ConfigError, ModelError
 
@@ -57,7 +57,8 @@ def sampling_dtype(name: str, device: torch.device) -> torch.dtype:
     import torch
 
     if name != "auto":
-        return getattr(torch, name)
+        named: torch.dtype = getattr(torch, name)
+        return named
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     native = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -93,7 +94,9 @@ def load_model(path: str, *, dtype: torch.dtype, device: torch.device) -> PreTra
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, trust_remote_code=False, use_safetensors=True)
     except Exception as err:  # transformers raises a dozen classes; the user needs one line
         raise _cannot_load("model", path, err) from err
-    return model.to(device).eval()
+    # transformers wraps `to`, which hides its signature; torch's is the same.
+    cast("torch.nn.Module", model).to(device).eval()
+    return model
 
 
 def load_tokenizer(path: str) -> PreTrainedTokenizerBase:

@@ -17,6 +17,7 @@ import numpy as np
 from tso.config import PairSection
 from tso.dedup import dedup_pairs, dedup_texts
 from tso.diversity import COUNTS, diversity, pick_pairs, repetition
+from tso.errors import InternalError
 from tso.matrix import win_probability
 from tso.records import Cell, Label, Pair, Response
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows
@@ -69,7 +70,7 @@ def clean_responses(
     """(what is left, (response id, reason, detail) of the rest); each response leaves for one reason."""
     dropped: list[tuple[int, str, str]] = []
     left = []
-    loops = repetition([_tokens(r) for r in answers], ngram=options.ngram) if answers else []
+    loops = repetition([_tokens(r) for r in answers], ngram=options.ngram) if answers else np.empty(0)
     for response, share in zip(answers, loops, strict=True):
         if not response.text.strip():
             dropped.append((response.id, "empty", ""))
@@ -153,8 +154,8 @@ def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, simil
     a, b = clean[candidate.a], clean[candidate.b]
     first, second = (a, b) if candidate.p_a >= 0.5 else (b, a)
     sure = max(candidate.p_a, 1 - candidate.p_a)
-    sides = (first.id, second.id) if sure > 0.5 else (None, None)
-    label = Label(candidate.source, *sides, sure, 1.0)
+    chosen, rejected = (first.id, second.id) if sure > 0.5 else (None, None)
+    label = Label(candidate.source, chosen, rejected, sure, 1.0)
     return Pair(pair_id(iteration, a, b), iteration, a.prompt_id, a.id, b.id, similarity, label)
 
 
@@ -207,8 +208,8 @@ def contradictions(
     numbers = _group_numbers([p.prompt_id for p in whole])
     found = dedup_pairs(
         [[n] for n in numbers],  # a prompt is its number: equal prompts, and no others, are compared
-        [_tokens(texts[p.label.chosen]) for p in whole],
-        [_tokens(texts[p.label.rejected]) for p in whole],
+        [_side(texts, p.label.chosen) for p in whole],
+        [_side(texts, p.label.rejected) for p in whole],
         ngram=options.ngram,
         threshold=options.near_threshold,
         keep=[p.label.confidence for p in whole],
@@ -246,6 +247,13 @@ def _tokens(response: Response) -> list[int]:
     """Without the end-of-turn token, so that the same words compare equal whether or not the answer ended."""
     ids = response.token_ids
     return list(ids[:-1] if response.finish_reason == "stop" else ids)
+
+
+def _side(texts: dict[int, Response], response_id: int | None) -> list[int]:
+    """Tokens of a side that a label names. Raises InternalError for a label that names none."""
+    if response_id is None:
+        raise InternalError("a pair without a label was held against the labelled ones; please report this")
+    return _tokens(texts[response_id])
 
 
 def _group_numbers(names: Sequence[str]) -> list[int]:

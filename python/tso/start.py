@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -33,7 +34,7 @@ def identity(config: Config) -> dict[str, str]:
     return {k: v for k, v in named.items() if k not in FREE and not k.startswith("evaluate.")}
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     # JSON has no infinity; bounds may be.
     return "inf" if value == float("inf") else value
 

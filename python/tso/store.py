@@ -85,7 +85,8 @@ class RunStore:
         text = self._ledger.info(iteration, stage, unit)
         if text is None:
             raise InternalError(f"stage {stage} of iteration {iteration} was asked for before it was finished")
-        return json.loads(text)
+        info: dict[str, Any] = json.loads(text)
+        return info
 
     def commit(
         self, iteration: int, stage: str, rows: Rows | None = None, *, unit: int = 0, info: Mapping[str, Any] = {}
@@ -98,7 +99,7 @@ class RunStore:
 
     def next_id(self, table: str, column: str) -> int:
         """The first free number of a table whose rows are numbered in the order of writing."""
-        return self.query(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}")[0][0]
+        return int(self.query(f"SELECT coalesce(max({column}), 0) + 1 FROM {table}")[0][0])
 
     # Plan
 
@@ -140,7 +141,7 @@ class RunStore:
             "FROM cells WHERE iteration = ? ORDER BY position",
             (iteration,),
         )
-        return [Cell(*row[:6], Decoding(**json.loads(row[6])), *row[7:]) for row in rows]
+        return [_cell(*row) for row in rows]
 
     def responses(self, iteration: int, purpose: str) -> list[Response]:
         """In the order of the plan; people's edits, which no draw planned, are found by `response`."""
@@ -175,7 +176,7 @@ class RunStore:
             "ORDER BY p.iteration, p.position",
             (purpose, iteration, int(dropped)),
         )
-        return [Pair(*row[:6], Label(*row[6:])) for row in rows]
+        return [_pair(row[:6], Label(*row[6:])) for row in rows]
 
     def corrections(self) -> list[Correction]:
         rows = self.query(
@@ -349,6 +350,27 @@ def _prompt(prompt_id: str, messages: str, human: str, split: str, tags: str) ->
     return Prompt(
         prompt_id, tuple(Message(**m) for m in json.loads(messages)), tuple(json.loads(human)), split, json.loads(tags)
     )
+
+
+def _cell(
+    name: str,
+    model: str,
+    path: str,
+    revision: str,
+    stage: str,
+    scale: float | None,
+    decoding: str,
+    prior: float,
+    strength: float,
+    draws: int,
+) -> Cell:
+    how = Decoding(**json.loads(decoding))
+    return Cell(name, model, path, revision, stage, scale, how, prior, strength, draws)
+
+
+def _pair(columns: tuple[Any, ...], label: Label) -> Pair:
+    pair_id, iteration, prompt_id, a, b, similarity = columns
+    return Pair(pair_id, iteration, prompt_id, a, b, similarity, label)
 
 
 def _response(rid: int, prompt_id: str, cell: str, text: str, ids: bytes, finish: str, iteration: int) -> Response:

@@ -9,6 +9,7 @@ import importlib
 import math
 import re
 from collections.abc import Callable
+from typing import Any
 
 from tso.errors import ConfigError, DataError
 from tso.records import Comparison, Prompt, Response, Score
@@ -127,13 +128,14 @@ def everyday(prompt: Prompt, response: Response) -> Score:
     return Score(round(value, 4), ", ".join(faults) or "as asked")
 
 
-def length_kept(text: str, asked: dict | None) -> float:
+def length_kept(text: str, asked: dict[str, Any] | None) -> float:
     """1 within the asked range, falling to 0 at half its lower or twice its upper bound."""
     if not asked:
         asked = {"unit": "words", "min": 5, "max": 150}
     words = len(text.split())
     count = {"sentences": count_sentences, "items": count_items}.get(asked["unit"], lambda t: len(t.split()))(text)
-    low, high = asked["min"], asked["max"]
+    low: float = asked["min"]
+    high: float = asked["max"]
     if asked["unit"] == "sentences" and words < 4 * low:
         return 0.25 * words / (4 * low)  # a "sentence" of three words is a fragment
     if low <= count <= high:

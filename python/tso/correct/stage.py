@@ -11,7 +11,7 @@ from tso.correct.base import apply, directed, strongest
 from tso.correct.strengths import fit
 from tso.errors import DataError
 from tso.records import Cell, Correction, Label, Pair, Response, Score
-from tso.store import RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
+from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
 
 Encode = Callable[[str], tuple[int, ...]]
 
@@ -90,7 +90,7 @@ def _by_rule(pair: Pair, scores: dict[int, Score], options: CorrectSection) -> C
     return Correction(pair.id, "rule", options.rule or "", verdict, said.confidence, said.reason)
 
 
-def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Correction]):
+def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Correction]) -> Rows:
     columns = ["correction_id", "pair_id", "iteration", "source", "author", "verdict", "confidence", "text", "reason"]
     first = store.next_id("corrections", "correction_id")
     rows = [

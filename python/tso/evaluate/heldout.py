@@ -51,7 +51,7 @@ def compare_arms(
     """One row of numbers an arm; the first arm is the start model that the others are held against."""
     start = arms[0]
     base = _scores(start)
-    rows = []
+    rows: list[dict[str, float | str]] = []
     for arm in arms:
         answers = arm.store.responses(arm.iteration, "evaluate")
         answers = [a for a in answers if a.cell == "evaluate"]

@@ -93,7 +93,7 @@ def _progress(store: RunStore) -> str:
 
 def _facts(store: RunStore, meta: Mapping[str, str]) -> tuple[tuple[str, Any], ...]:
     def count(sql: str) -> int:
-        return store.query(f"SELECT count(*) FROM {sql}")[0][0]
+        return int(store.query(f"SELECT count(*) FROM {sql}")[0][0])
 
     counts = [
         ("training prompts", count("prompts WHERE split = 'train'")),
@@ -186,7 +186,7 @@ def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:
         return store.query(sql, (iteration,))
 
     def one(sql: str) -> int:
-        return ask(sql)[0][0]
+        return int(ask(sql)[0][0])
 
     train = "draws d JOIN responses r USING (draw_id) WHERE d.iteration = ?1 AND d.purpose = 'train'"
     answers = [
@@ -288,7 +288,7 @@ def pair_history(store: RunStore, pair_id: str) -> History:
     )
     if not rows:
         raise DataError(_unknown(store, pair_id))
-    *head, messages, a, b = rows[0]
+    _, iteration, purpose, prompt_id, similarity, messages, a, b = rows[0]
 
     def ask(sql: str) -> list[tuple[Any, ...]]:
         return store.query(sql, (pair_id,))
@@ -296,7 +296,11 @@ def pair_history(store: RunStore, pair_id: str) -> History:
     labels = ask("SELECT source, chosen, rejected, confidence, weight FROM labels WHERE pair_id = ? ORDER BY label_id")
     edits = sorted({side for row in labels for side in row[1:3]} - {a, b, None})
     return History(
-        *head,
+        pair_id=pair_id,
+        iteration=iteration,
+        purpose=purpose,
+        prompt_id=prompt_id,
+        similarity=similarity,
         messages=tuple(Message(**m) for m in json.loads(messages)),
         answers=tuple(_answer(store, side, i) for side, i in [("A", a), ("B", b), *(("edit", edit) for edit in edits)]),
         labels=tuple(Labelled(*row) for row in labels),
@@ -320,8 +324,8 @@ def pair_history(store: RunStore, pair_id: str) -> History:
             )
         ),
         outcomes=tuple(
-            Outcome(*row[:3], bool(row[3]), bool(row[4]))
-            for row in ask(
+            Outcome(t, chosen, rejected, bool(chosen_saturated), bool(rejected_saturated))
+            for t, chosen, rejected, chosen_saturated, rejected_saturated in ask(
                 "SELECT iteration, chosen_reward, rejected_reward, chosen_saturated, rejected_saturated "
                 "FROM outcomes WHERE pair_id = ? ORDER BY iteration"
             )
@@ -337,7 +341,7 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         "LEFT JOIN cells c ON c.iteration = r.iteration AND c.cell = r.cell WHERE r.response_id = ?",
         (response_id,),
     )[0]
-    cell, model, revision, decoding, seed, *rest, stage = row
+    cell, model, revision, decoding, seed, iteration, tokens, finish_reason, text, stage = row
     people = stage == "human"  # nobody decoded these
     scores = store.query("SELECT judge, score, reason FROM scores WHERE response_id = ? ORDER BY judge", (response_id,))
     return Answer(
@@ -348,8 +352,11 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         "" if people else revision,
         "" if people or decoding is None else _told(_decoding(json.loads(decoding))),
         None if seed is None else seed % 2**64,
-        *rest,
-        scores=tuple(scores),
+        iteration,
+        tokens,
+        finish_reason,
+        text,
+        tuple((judge, score, reason) for judge, score, reason in scores),
     )
 
 

@@ -48,7 +48,7 @@ def write(folder: Path) -> Path:
 def render(report: Report) -> str:
     """The page as text."""
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    env.filters |= {"number": number, "log_odds": log_odds, "visible": visible}
+    env.filters.update(number=number, log_odds=log_odds, visible=visible)
     env.globals |= {
         "draw": _draw,
         "bounds": _bounds,

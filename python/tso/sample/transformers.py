@@ -8,9 +8,17 @@ the scores that this picking leaves, so its batching, caching and stopping are u
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Protocol, cast
 
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    BatchEncoding,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from tso.errors import DataError
 from tso.models import load_model, load_tokenizer
@@ -54,6 +62,12 @@ def pick(scores: torch.Tensor, draws: torch.Tensor, decoding: Decoding) -> torch
     return ids.gather(1, reached.int().argmax(dim=-1, keepdim=True)).squeeze(1)
 
 
+class Generator(Protocol):
+    """What every causal LM has, though its class PreTrainedModel does not say so."""
+
+    def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor: ...
+
+
 class TransformersSampler:
     """Keeps one model in memory at a time; cells of one model should follow one another."""
 
@@ -61,22 +75,21 @@ class TransformersSampler:
         self.device = device
         self.dtype = dtype
         self._path = ""
-        self._model: PreTrainedModel | None = None
-        self._tokenizer = None
+        self._loaded: tuple[PreTrainedModel, PreTrainedTokenizerBase] | None = None
 
-    def _load(self, path: str) -> None:
-        if path != self._path:
+    def _load(self, path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        if self._loaded is None or path != self._path:
             self.release()  # before the next one is loaded, so that two are never held
-            self._tokenizer = load_tokenizer(path)
-            self._model = load_model(path, dtype=self.dtype, device=self.device)
+            tokenizer = load_tokenizer(path)
+            self._loaded = load_model(path, dtype=self.dtype, device=self.device), tokenizer
             self._path = path
+        return self._loaded
 
     def release(self) -> None:
-        self._path, self._model, self._tokenizer = "", None, None
+        self._path, self._loaded = "", None
 
     def sample(self, cell: Cell, requests: Sequence[Request]) -> list[Answer]:
-        self._load(cell.path)
-        model, tokenizer = self._model, self._tokenizer
+        model, tokenizer = self._load(cell.path)
         prompts = [chat(r.prompt, cell.decoding.system_prompt) for r in requests]
         ids = [prompt_ids(tokenizer, messages) for messages in prompts]
         width = max(map(len, ids))
@@ -97,7 +110,7 @@ class TransformersSampler:
             use_cache=True,
         )
         with torch.inference_mode():
-            out = model.generate(
+            out = cast(Generator, model).generate(
                 input_ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 generation_config=settings,
@@ -106,24 +119,28 @@ class TransformersSampler:
         return [_answer(tokenizer, row, stops) for row in out[:, width:].tolist()]
 
 
-def prompt_ids(tokenizer, messages: list[dict[str, str]]) -> list[int]:
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
     """Token ids of a chat up to where the assistant's answer begins."""
     out = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(out["input_ids"])
+    return list(cast(BatchEncoding, out)["input_ids"])  # an encoding because of return_dict
 
 
-def stop_ids(model: PreTrainedModel, tokenizer) -> list[int]:
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Every token that ends a turn: the tokenizer's, and those that the model's own generation settings name."""
     named = model.generation_config.eos_token_id
     more = named if isinstance(named, list) else [] if named is None else [named]
     return sorted({tokenizer.eos_token_id, *more})
 
 
-def _answer(tokenizer, row: list[int], stops: list[int]) -> Answer:
+def _answer(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Answer:
     end = next((i for i, token in enumerate(row) if token in stops), None)
     if end is None:
-        return Answer(tokenizer.decode(row, skip_special_tokens=True).strip(), tuple(row), "length")
-    return Answer(tokenizer.decode(row[:end], skip_special_tokens=True).strip(), tuple(row[: end + 1]), "stop")
+        return Answer(_text(tokenizer, row), tuple(row), "length")
+    return Answer(_text(tokenizer, row[:end]), tuple(row[: end + 1]), "stop")
+
+
+def _text(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> str:
+    return cast(str, tokenizer.decode(row, skip_special_tokens=True)).strip()  # a list for a list of rows only
 
 
 def _check_room(model: PreTrainedModel, length: int, requests: Sequence[Request], ids: list[list[int]]) -> None:

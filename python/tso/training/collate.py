@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -38,7 +39,8 @@ Side = tuple[tuple[int, ...], tuple[int, ...]]  # prompt ids, answer ids
 def padded(sides: Sequence[Side], pad_token_id: int) -> dict[str, torch.Tensor]:
     """input_ids, attention_mask and labels of shape [N, T], padded on the right.
 
-    labels[n, t] is the token that position t predicts (already shifted), -100 outside the answer.
+    labels[n, t] is the token that position t predicts (already shifted), -100 outside the answer. All values are
+    tensors but pair_ids, which is a list[str].
     """
     # The last token of a row predicts nothing that is counted, so it is not fed to the model.
     width = max(len(prompt) + len(answer) for prompt, answer in sides) - 1
@@ -59,7 +61,7 @@ class Collator:
 
     pad_token_id: int
 
-    def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor | list[str]]:
+    def __call__(self, examples: Sequence[Example]) -> dict[str, Any]:
         sides = [(e.prompt, e.chosen) for e in examples] + [(e.prompt, e.rejected) for e in examples]
         return {
             **padded(sides, self.pad_token_id),

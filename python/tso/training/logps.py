@@ -6,6 +6,7 @@ Each is one unit of the store. An answer that stands in several pairs is compute
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 
@@ -80,7 +81,9 @@ def _sides(examples: Sequence[Example]) -> list[Side]:
     return [(e.prompt, answer) for e in examples for answer in (e.chosen, e.rejected)]
 
 
-def _pair_rows(iteration: int, model: str, examples: Sequence[Example], found: Mapping[Side, float]):
+def _pair_rows(
+    iteration: int, model: str, examples: Sequence[Example], found: Mapping[Side, float]
+) -> list[tuple[Any, ...]]:
     rows = [(iteration, e.pair_id, model, found[e.prompt, e.chosen], found[e.prompt, e.rejected]) for e in examples]
     return sorted(rows)
 

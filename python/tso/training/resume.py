@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from tso.models import sync_folder
 from tso.training.trainer import PairOutcome, PairTrainer
@@ -41,11 +42,11 @@ class ResumePoints(TrainerCallback):
             if (place / MARK).exists():
                 yield int(place.name.rpartition("-")[2]), place
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step >= state.max_steps:
             control.should_save = False  # what comes next is the checkpoint itself
 
-    def on_save(self, args, state, control, **kwargs):
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         place = self.folder / f"checkpoint-{state.global_step}"
         sync_folder(place)
         part = place / f"{MARK}.part"

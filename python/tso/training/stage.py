@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import PrinterCallback, TrainerCallback, set_seed
+from transformers import (
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
 
 from tso.config import Config
 from tso.errors import DataError
 from tso.models import device_for, load_model, load_tokenizer, save
-from tso.progress import Face
+from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
-from tso.store import RunStore, dumps, merge, metric_rows
+from tso.store import Rows, RunStore, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
 from tso.training.reference import ROW, located
@@ -63,10 +71,10 @@ def build_examples(store: RunStore, config: Config, pairs: Sequence[Pair], model
 
 
 class _Bar(TrainerCallback):
-    def __init__(self, advance):
+    def __init__(self, advance: Advance):
         self.advance = advance
 
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.advance(1)
 
 
@@ -117,7 +125,7 @@ def _steps(pairs: int, config: Config) -> int:
     return max(1, round(-(-pairs // batch) * config.training.num_train_epochs))
 
 
-def _metrics(iteration: int, history: list[dict[str, float]]):
+def _metrics(iteration: int, history: list[dict[str, float]]) -> Iterator[Rows]:
     for entry in history:
         numbers = {k: v for k, v in entry.items() if k == "loss" or "/" in k or k in ("grad_norm", "learning_rate")}
         if "loss" in entry:

@@ -62,11 +62,13 @@ def head_of(model: PreTrainedModel) -> Head:
 
 def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
     """[2B, T, H]: the backbone's last hidden states, after its final norm."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    unwrap = getattr(model, "get_base_model", None)  # adapters have it
+    inner: PreTrainedModel = model if unwrap is None else unwrap()
     out = inner.base_model(
         input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, return_dict=True
     )
-    return out.last_hidden_state
+    states: torch.Tensor = out.last_hidden_state
+    return states
 
 
 @torch.no_grad()
@@ -120,11 +122,11 @@ class PairTrainer(Trainer):
 
     def compute_loss(
         self,
-        model: PreTrainedModel,
+        model: torch.nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         inner = self.accelerator.unwrap_model(model)
         head = head_of(inner)
         options = self.options
@@ -186,7 +188,7 @@ class PairTrainer(Trainer):
 def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:
     """Our options under the Trainer's names. What it saves are resume points; the checkpoint is the loop's work."""
     # The option's name changes in transformers 6, so it is given only where it is wanted.
-    recompute = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
+    recompute: dict[str, Any] = {"gradient_checkpointing": True} if options.gradient_checkpointing else {}
     return TrainingArguments(
         **recompute,
         output_dir=output_dir,
@@ -227,7 +229,10 @@ def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
 
         raise MissingDependency("training.method=lora needs peft: pip install 'tso-align[peft]'") from err
     settings = LoraConfig(
-        r=options.lora_r, lora_alpha=options.lora_alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=options.lora_r,
+        lora_alpha=options.lora_alpha,  # type: ignore[arg-type]  # peft says int, and divides it by r: any number does
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
     )
     wrapped = get_peft_model(model, settings)
     yield wrapped
