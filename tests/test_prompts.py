@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso.config import DataSection
 from tso.errors import DataError
@@ -141,6 +141,7 @@ full = st.fixed_dictionaries({"prompt": values, "human": st.lists(values)}).flat
 )
 
 
+@settings(deadline=None)
 @given(st.lists(full, min_size=1, max_size=5, unique_by=lambda row: row["prompt"]), st.booleans())
 def test_what_is_written_is_read(tmp_path_factory, written, ascii_only):
     path = tmp_path_factory.mktemp("round") / "p.jsonl"
@@ -366,6 +367,7 @@ def test_a_missing_file_and_an_empty_folder(tmp_path):
         read(tmp_path)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_file_does_anything_but_a_data_error(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("any")
@@ -405,6 +407,7 @@ def test_the_same_text_is_on_one_side(tmp_path, others):
     assert len({sides(found)[text] for text in variants}) == 1
 
 
+@settings(deadline=None)
 @given(st.integers(2, 6), st.floats(0.001, 0.999))
 def test_some_but_never_all_are_held_out(tmp_path_factory, count, share):
     path = write(tmp_path_factory.mktemp("share") / "p.jsonl", *({"prompt": f"{n}"} for n in range(count)))

@@ -5,7 +5,7 @@ import time
 from importlib.resources import files
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso.config import DataSection
 from tso.correct import everyday as judge
@@ -234,6 +234,7 @@ def test_another_script_is_another_language():
 # --- as a whole
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(["sentences", "items", "words"]))
 def test_any_text_has_a_score(text, unit):
     asked = prompt(language="en", length=length(unit, 1, 3))

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso.correct import reading
 
@@ -106,6 +106,7 @@ def test_shared_words_speak_for_no_language():
 MEASURES = [reading.sentences, reading.items, reading.ends_properly, reading.repeated_share, reading.words]
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_can_be_read(text):
     for measure in MEASURES:

@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso.correct.rule import compare, everyday, load
 from tso.errors import ConfigError, DataError
@@ -29,6 +29,7 @@ def test_comparison():
     assert compare(Score(0.5, "short"), Score(0.25, "loops"), 0.1, 0.2).reason == "0.50 (short) against 0.25 (loops)"
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 0.5), st.floats(0, 1))
 def test_comparing_is_symmetric_and_sure_by_at_least_a_half(a, b, margin, bad):
     forth, back = (compare(Score(x), Score(y), margin, bad) for x, y in ((a, b), (b, a)))
