@@ -318,7 +318,7 @@ def test_when_no_row_is_left_the_first_five_are_told(tmp_path):
         ("p.jsonl", b"", "is empty"),
         ("p.jsonl", b"\n \n", "is empty"),
         ("p.json", b"[]", "holds no rows"),
-        ("p.jsonl", b"x", "line 1 is not JSON (Expecting value: line 1 column 1 (char 0)); give JSONL"),
+        ("p.jsonl", b"x", "line 1 is not JSON (Expecting value, column 1); give JSONL"),
         ("p.jsonl", b"\nhello\nworld\n", "line 2 is not JSON"),
         ("p.jsonl", b"hello\nworld\n", "nor is any other line; give JSONL, JSON, Parquet or Arrow"),
         ("p.csv", b"prompt\nx\n", "line 1 is not JSON"),

@@ -200,6 +200,8 @@ def _array(path: Path, text: str) -> list[Row] | None:
 def _parsed(path: Path, number: int, line: str) -> Row:
     try:
         return _row(path, number, json.loads(line))
+    except json.JSONDecodeError as err:  # its own message counts lines, which would be a second line number
+        return Row(path, number, problem=f"not JSON ({err.msg}, column {err.colno})")
     except (ValueError, RecursionError) as err:
         return Row(path, number, problem=f"not JSON ({err})")
 
