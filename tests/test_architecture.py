@@ -28,7 +28,7 @@ FLOORS = (
     ("tso.loop", "tso.start", "tso.measure"),
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (
-        *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts"),
+        *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
         *("tso.dedup", "tso.diversity", "tso._columns", "tso.progress", "tso.quickstart"),
     ),
     ("tso.records", "tso.errors", "tso._core"),

@@ -1,6 +1,7 @@
-"""Prompts from JSONL, JSON, Parquet or a folder of them, with people's answers in an optional column.
+"""Prompts from the rows of a file or folder, with people's answers in an optional column.
 
-A row that cannot be used is listed with its line and reason, and does not stop the run unless none is left.
+A row that cannot be used is listed with its file, line and reason, and does not stop the run unless none is left.
+Knows columns, nothing of models: limits in tokens are checked where there is a tokenizer.
 """
 
 from __future__ import annotations
@@ -8,205 +9,245 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from tso import rows
 from tso.config import DataSection
 from tso.errors import DataError
 from tso.records import Message, Prompt
+from tso.rows import Row
 
 ROLES = ("system", "user", "assistant")
+TRAIN_NAMES = frozenset({"train", "training"})
+HELDOUT_NAMES = frozenset({"heldout", "held", "holdout", "test", "validation", "valid", "val", "dev", "eval"})
+# What other data sets call the prompt; only used to say which option may be meant.
+PROMPT_SYNONYMS = ("prompt", "messages", "instruction", "question", "query", "input", "text", "conversations")
 
 
 @dataclass(frozen=True, slots=True)
 class BadRow:
+    """A row that was left out. `where` says its line, and its file where there are several."""
+
     line: int
     reason: str
+    where: str
 
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
+    """Prompts in the order of the input, and the rows that were left out."""
+
     prompts: tuple[Prompt, ...]
     rejected: tuple[BadRow, ...]
 
 
+class _Unusable(Exception):
+    """Why one row cannot be used; never leaves this module."""
+
+
 def load_prompts(options: DataSection) -> PromptSet:
-    """All usable prompts in input order, each with its split. Raises DataError that says what to do."""
-    path = Path(options.prompts)
-    good: list[Prompt] = []
-    bad: list[BadRow] = []
-    ids: set[str] = set()
-    texts: set[tuple[Message, ...]] = set()
-    columns: set[str] = set()
-    for line, row in _rows(path):
-        columns |= row.keys()
-        prompt = _parse(row, options)
-        if isinstance(prompt, str):
-            bad.append(BadRow(line, prompt))
-        elif prompt.id in ids:
-            bad.append(BadRow(line, f"the id {prompt.id!r} was used before"))
-        elif prompt.messages in texts:
-            bad.append(BadRow(line, "the same prompt came before"))
-        else:
-            ids.add(prompt.id)
-            texts.add(prompt.messages)
-            good.append(prompt)
-    if not good:
-        raise DataError(_none_left(path, bad, columns, options))
-    return PromptSet(tuple(_limit(_split(good, options), options.max_prompts)), tuple(bad))
+    """All usable prompts in input order, each with its split.
+
+    A prompt is text or a list of {role, content} messages that ends with a user turn; where no row has the prompt
+    column under its default name, a column `messages` serves. Columns without a meaning here become tags. Where no
+    row names its split, a share of `options.holdout` is held out by the text of the first user turn.
+
+    Raises DataError that says what to do: the source cannot be read, has no such column, or no row can be used.
+    """
+    source = Path(options.prompts)
+    found = list(rows.read(source))
+    if not found:
+        raise DataError(
+            f'{source} is empty: it holds no rows; give one JSON object a line, such as {{"prompt": "..."}}'
+        )
+    columns = _columns(source, found, options)
+    prompts, rejected = _build(source, found, columns)
+    if not prompts:
+        raise DataError(_none_left(source, found, rejected))
+    return PromptSet(tuple(_limit(_split(prompts, options.holdout), options.max_prompts)), tuple(rejected))
 
 
-def _none_left(path: Path, bad: list[BadRow], columns: set[str], options: DataSection) -> str:
-    if not bad:
-        return f'{path} holds no rows; give one JSON object a line, such as {{"prompt": "..."}}'
-    if columns and options.prompt_column not in columns:
-        near = difflib.get_close_matches(options.prompt_column, sorted(columns), n=1, cutoff=0.3)
-        hint = f"; try data.prompt_column={near[0]}" if near else ""
-        return f"{path} has no column {options.prompt_column!r}, it has {', '.join(sorted(columns))}{hint}"
-    listed = "; ".join(f"line {b.line}: {b.reason}" for b in bad[:5])
-    return f"no row of {path} can be used ({len(bad)} rejected): {listed}"
+def _build(source: Path, found: Iterable[Row], columns: DataSection) -> tuple[list[Prompt], list[BadRow]]:
+    prompts: list[Prompt] = []
+    rejected: list[BadRow] = []
+    seen: dict[Any, str] = {}  # ids and conversations, each with where it was first met
+    for row in found:
+        try:
+            prompt = _prompt(row, columns)
+            for key, what in ((prompt.messages, "prompt"), (prompt.id, f"id {prompt.id!r}")):
+                if key in seen:
+                    raise _Unusable(f"the same {what} as in {seen[key]}")
+        except _Unusable as err:
+            rejected.append(BadRow(row.line, str(err), row.where(source)))
+            continue
+        seen[prompt.messages] = seen[prompt.id] = row.where(source)
+        prompts.append(prompt)
+    return prompts, rejected
 
 
-def _rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    if not path.exists():
-        raise DataError(f"data.prompts: no file or folder {path}; give JSONL, Parquet, or a folder of such files")
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".jsonl", ".json", ".parquet", ".arrow"))
-        # save_to_disk folders carry JSON beside their Arrow files that describes them and holds no rows.
-        files = [f for f in files if f.name not in ("state.json", "dataset_info.json", "dataset_dict.json")]
-        if not files:
-            raise DataError(f"data.prompts: {path} holds no .jsonl, .json, .parquet or .arrow file")
-        for file in files:
-            yield from _rows(file)
-    elif path.suffix == ".parquet":
-        yield from _parquet(path)
-    elif path.suffix == ".arrow":
-        yield from _arrow(path)
-    else:
-        yield from _json(path)
+def _none_left(source: Path, found: list[Row], rejected: list[BadRow]) -> str:
+    first = rejected[0]
+    if all(row.problem for row in found):
+        others = ", nor is any other line" if len(found) > 1 else ""
+        return f"{source} {first.where} is {first.reason}{others}; {rows.ACCEPTED}"
+    listed = "; ".join(f"{bad.where}: {bad.reason}" for bad in rejected[:5])
+    more = f"; and {len(rejected) - 5} more" if len(rejected) > 5 else ""
+    return f"no row of {source} can be used ({len(rejected)} left out): {listed}{more}"
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+# --- columns
 
+
+def _columns(source: Path, found: list[Row], options: DataSection) -> DataSection:
+    """The columns to read. A name that was asked for and is in no row is an error; a default one may be absent."""
+    names = list(dict.fromkeys(name for row in found for name in row.values))
+    if not names:
+        return options
+    if options.prompt_column == "prompt" and "prompt" not in names and "messages" in names:
+        options = replace(options, prompt_column="messages")
+    defaults = {field.name: field.default for field in fields(DataSection)}
+    texts = any(row.text is not None for row in found)
+    for part in ("prompt_column", "human_column", "id_column", "split_column"):
+        name = getattr(options, part)
+        needed = not texts if part == "prompt_column" else name != defaults[part]
+        if name not in names and needed:
+            raise DataError(_no_column(source, part, name, names))
+    return options
+
+
+def _no_column(source: Path, part: str, name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    near += [known for known in PROMPT_SYNONYMS if known in names and part == "prompt_column"]
+    hint = f"; try data.{part}={near[0]}" if near else f"; name one of them with data.{part}=..."
+    return f"{source} has no column {name!r}, it has {', '.join(names)}{hint}"
+
+
+# --- rows to prompts
+
+
+def _prompt(row: Row, columns: DataSection) -> Prompt:
+    if row.problem:
+        raise _Unusable(row.problem)
+    values = row.values if row.text is None else {columns.prompt_column: row.text}
+    _check_text(values)
+    messages = _messages(values.get(columns.prompt_column), columns.prompt_column)
+    used = {columns.prompt_column, columns.human_column, columns.id_column, columns.split_column}
+    return Prompt(
+        _id(values.get(columns.id_column), messages, columns.id_column),
+        messages,
+        _human(values.get(columns.human_column), columns.human_column),
+        _side(values.get(columns.split_column), columns.split_column) or _side(row.split, columns.split_column),
+        {name: _plain(value) for name, value in values.items() if name not in used},
+    )
+
+
+def _check_text(values: Mapping[str, Any]) -> None:
+    """Refuse what JSON can spell and UTF-8 cannot: half of a surrogate pair. It would fail only when stored."""
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as err:
-        raise DataError(f"{path} cannot be read as Parquet: {str(err).splitlines()[0]}") from err
-    yield from enumerate(table.to_pylist(), 1)
+        json.dumps(values, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError as err:
+        raise _Unusable("it holds half of a surrogate pair, which is no text") from err
 
 
-def _arrow(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    import pyarrow as pa
-
-    try:
-        with pa.memory_map(str(path)) as source:
-            table = pa.ipc.open_stream(source).read_all()
-    except (pa.ArrowException, OSError) as err:
-        raise DataError(f"{path} cannot be read as an Arrow stream: {str(err).splitlines()[0]}") from err
-    yield from enumerate(table.to_pylist(), 1)
-
-
-def _json(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        raise DataError(f"{path} is not UTF-8 text (byte {err.start}); save it as UTF-8") from err
-    except OSError as err:
-        raise DataError(f"{path} cannot be read: {err.strerror}") from err
-    if not text.strip():
-        raise DataError(f'{path} is empty; give one JSON object a line, such as {{"prompt": "..."}}')
-    if text.lstrip().startswith("["):
-        rows = _parse_json(text, f"{path}")
-        yield from enumerate(({"prompt": r} if isinstance(r, str) else r for r in rows), 1)
-        return
-    # Only "\n" ends a line: JSON strings may hold other characters that splitlines would split at.
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            row = _parse_json(line, f"{path} line {number}")
-            if not isinstance(row, dict):
-                raise DataError(f'{path} line {number} is not a JSON object such as {{"prompt": "..."}}')
-            yield number, row
-
-
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as err:
-        raise DataError(f"{where} is not JSON ({err}); give one JSON object a line") from err
-
-
-def _parse(row: Mapping[str, Any], options: DataSection) -> Prompt | str:
-    """The prompt of a row, or why it cannot be used."""
-    value = row.get(options.prompt_column, row.get("messages"))
-    messages = _messages(value, options.prompt_column)
-    if isinstance(messages, str):
-        return messages
-    human = row.get(options.human_column)
-    answers = [human] if isinstance(human, str) else [] if human is None else human
-    if not isinstance(answers, list) or not all(isinstance(a, str) for a in answers):
-        return f"column {options.human_column!r} must be text or a list of texts"
-    split = row.get(options.split_column) or ""
-    if split not in ("", "train", "heldout"):
-        return f"column {options.split_column!r} must be train or heldout, not {split!r}"
-    named = {"messages", options.prompt_column, options.human_column, options.id_column, options.split_column}
-    tags = {k: v for k, v in row.items() if k not in named and _is_json(v)}
-    identity = row.get(options.id_column)
-    if identity is None or identity == "":
-        whole = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
-        identity = "p-" + hashlib.sha256(whole.encode()).hexdigest()[:12]
-    return Prompt(str(identity), messages, tuple(a for a in answers if a.strip()), split, tags)
-
-
-def _messages(value: Any, column: str) -> tuple[Message, ...] | str:
+def _messages(value: Any, column: str) -> tuple[Message, ...]:
     if value is None:
-        return f"no column {column!r}"
+        raise _Unusable(f"there is no {column!r}")
     if isinstance(value, str):
-        return (Message("user", value),) if value.strip() else "the prompt is empty"
-    if not isinstance(value, list) or not value:
-        return f"column {column!r} must be text or a list of messages"
-    messages = []
-    for item in value:
-        if not isinstance(item, dict) or not isinstance(item.get("content"), str) or item.get("role") not in ROLES:
-            return "every message needs a role (system, user, assistant) and a text as content"
-        if not item["content"].strip():
-            return f"an empty {item['role']} message"
-        messages.append(Message(item["role"], item["content"]))
-    if messages[-1].role != "user":
-        return "the last message must be the user's"
-    if any(a.role == b.role for a, b in pairwise(messages)):
-        return "two messages of the same role follow each other"
-    return tuple(messages)
+        value = [{"role": "user", "content": value}]
+    if not isinstance(value, list):
+        raise _Unusable(f"{column!r} must be text or a list of messages, not {type(value).__name__}")
+    messages = tuple(_message(number, item) for number, item in enumerate(value, 1))
+    if not messages or messages[-1].role != "user":
+        raise _Unusable("the last message must be the user's")
+    for number, (first, second) in enumerate(pairwise(messages), 1):
+        if first.role == second.role:
+            raise _Unusable(f"messages {number} and {number + 1} are both by {first.role!r}")
+    return messages
 
 
-def _is_json(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
-        return False
-    return True
+def _message(number: int, item: Any) -> Message:
+    role, content = (item.get("role"), item.get("content")) if isinstance(item, Mapping) else (None, None)
+    if role not in ROLES:
+        raise _Unusable(f"message {number} needs a role of system, user or assistant, and a content")
+    if role == "system" and number > 1:
+        raise _Unusable(f"message {number} is a system message, which may only come first")
+    if not isinstance(content, str):
+        raise _Unusable(f"the content of message {number} must be text, not {type(content).__name__}")
+    if not content.strip():
+        raise _Unusable("the prompt is empty" if number == 1 and role == "user" else f"message {number} is empty")
+    return Message(role, content)
 
 
-def _split(prompts: list[Prompt], options: DataSection) -> list[Prompt]:
-    """Rows without a split get one by their text: the same text is always on the same side."""
-    if any(p.split for p in prompts):
-        return [replace(p, split=p.split or "train") for p in prompts]
-    ranked = sorted(range(len(prompts)), key=lambda i: _place(prompts[i]))
-    count = round(len(prompts) * options.holdout)
-    if options.holdout > 0 and len(prompts) > 1:
-        count = min(max(count, 1), len(prompts) - 1)
-    held = set(ranked[:count])
-    return [replace(p, split="heldout" if i in held else "train") for i, p in enumerate(prompts)]
+def _human(value: Any, column: str) -> tuple[str, ...]:
+    answers = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(answers, list) or not all(isinstance(answer, str) for answer in answers):
+        raise _Unusable(f"{column!r} must be text or a list of texts")
+    return tuple(answer for answer in answers if answer.strip())
 
 
-def _place(prompt: Prompt) -> str:
-    text = next(m.content for m in prompt.messages if m.role == "user")
-    return hashlib.sha256(re.sub(r"\W+", " ", text.lower()).strip().encode()).hexdigest()
+def _id(value: Any, messages: tuple[Message, ...], column: str) -> str:
+    if value is None or value == "":
+        whole = json.dumps([[m.role, m.content] for m in messages], ensure_ascii=False)
+        return "p-" + hashlib.sha256(whole.encode()).hexdigest()[:12]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as some tools write whole numbers of a column with gaps
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise _Unusable(f"{column!r} must be text or a whole number, not {type(value).__name__}")
+    return str(value)
+
+
+def _side(value: Any, column: str) -> str:
+    """train or heldout by the usual names, also with an addition such as test_sft; nothing where nothing is said."""
+    if value is None or value == "":
+        return ""
+    name = re.split(r"[\W_]", value.strip().lower())[0] if isinstance(value, str) else None
+    if name in TRAIN_NAMES | HELDOUT_NAMES:
+        return "train" if name in TRAIN_NAMES else "heldout"
+    raise _Unusable(f"{column!r} must say train or heldout (test and validation count as heldout), not {value!r}")
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON can hold it: tables also hold dates, decimals and bytes."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if value is None or isinstance(value, str | int | float):
+        return value
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
+# --- which side, and how many
+
+
+def _split(prompts: list[Prompt], holdout: float) -> list[Prompt]:
+    """Where no row names its split, hold out texts by their hash: the same text is always on one side.
+
+    Of two texts or more, at least one is held out and one is not. As a file grows, few texts change sides.
+    """
+    if any(prompt.split for prompt in prompts):
+        return [replace(prompt, split=prompt.split or "train") for prompt in prompts]
+    texts = [_text(prompt) for prompt in prompts]
+    ranked = sorted(set(texts), key=lambda text: hashlib.sha256(text.encode()).digest())
+    count = round(len(ranked) * holdout)
+    if holdout > 0 and len(ranked) > 1:
+        count = min(max(count, 1), len(ranked) - 1)
+    held = set(ranked[:count]) if len(ranked) > 1 else set()
+    return [replace(p, split="heldout" if text in held else "train") for p, text in zip(prompts, texts, strict=True)]
+
+
+def _text(prompt: Prompt) -> str:
+    """The first user turn without case, punctuation and spacing."""
+    text = next(message.content for message in prompt.messages if message.role == "user")
+    return re.sub(r"\W+", " ", text.casefold()).strip() or text
 
 
 def _limit(prompts: list[Prompt], most: int | None) -> list[Prompt]:

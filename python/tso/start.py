@@ -52,7 +52,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     path, sha = _start_model(store.folder, config, face)
     found = load_prompts(config.data)
     for bad in found.rejected[:10]:
-        face.warn(f"{config.data.prompts} line {bad.line} left out: {bad.reason}")
+        face.warn(f"{config.data.prompts}: {bad.where} left out: {bad.reason}")
     if len(found.rejected) > 10:
         face.warn(f"... and {len(found.rejected) - 10} more rows of {len(found.rejected)} left out")
     where = str(store.folder / path) if (store.folder / path).is_dir() else path
