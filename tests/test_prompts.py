@@ -81,6 +81,13 @@ def test_a_conversation(tmp_path, column):
     assert prompt.tags == {}
 
 
+def test_each_row_may_have_its_own_of_the_two_columns(tmp_path):
+    turn = [{"role": "user", "content": "b"}]
+    found = load(tmp_path, {"prompt": "a", "messages": turn}, {"messages": turn}, {"prompt": None, "messages": None})
+    assert texts(found) == ["a", "b"]
+    assert [(bad.line, bad.reason) for bad in found.rejected] == [(3, "there is no 'prompt'")]
+
+
 def test_a_missing_id_comes_from_the_content(tmp_path):
     first, second = load(tmp_path, {"prompt": "a"}, {"prompt": "b", "id": None}).prompts
     assert re.fullmatch("p-[0-9a-f]{12}", first.id)
@@ -93,6 +100,14 @@ def test_columns_can_be_renamed(tmp_path):
     named = {"prompt_column": "q", "human_column": "a", "id_column": "key", "split_column": "part"}
     (prompt,) = load(tmp_path, row, **named).prompts
     assert (prompt.id, prompt.human, prompt.split, prompt.tags) == ("3", ("Hello.",), "heldout", {})
+
+
+def test_a_column_called_none_is_not_read(tmp_path):
+    rows = [{"prompt": text, "id": 1, "split": "A", "human": 3} for text in "ab"]
+    with pytest.raises(DataError, match=r"data\.split_column=none leaves it unread"):
+        load(tmp_path, *({"prompt": row["prompt"], "split": row["split"]} for row in rows))
+    found = load(tmp_path, *rows, split_column="none", id_column="none", human_column="none")
+    assert [prompt.tags["split"] for prompt in found.prompts] == ["A", "A"]
 
 
 def test_only_a_newline_ends_a_row(tmp_path):
@@ -114,6 +129,14 @@ def test_a_json_array_may_hold_texts(tmp_path):
     assert [(bad.line, bad.reason[:17]) for bad in found.rejected] == [(2, "not a JSON object")]
     (tmp_path / "p.json").write_text('["a", "b"]')
     assert texts(read(tmp_path / "p.json")) == ["a", "b"]
+
+
+def test_a_json_file_may_be_one_object(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps({"prompt": "a"}, indent=1))
+    assert texts(read(tmp_path / "p.json")) == ["a"]
+    (tmp_path / "p.json").write_text(json.dumps({"data": [{"prompt": "a"}]}, indent=1))
+    with pytest.raises(DataError, match="no column 'prompt', it has data"):
+        read(tmp_path / "p.json")
 
 
 def test_tables_hold_more_than_json(tmp_path):
@@ -299,6 +322,15 @@ def test_a_bad_row_is_left_out_and_said_why(tmp_path, row, says, first):
     assert bad.where == f"line {bad.line}"
 
 
+@pytest.mark.parametrize("depth", range(100, 1100, 100))
+def test_a_row_nested_too_deeply_stops_nothing(tmp_path, depth):
+    row = '{"prompt": "x", "note": ' + "[" * depth + "]" * depth + "}"
+    found = load(tmp_path, row, {"prompt": "a good one"})
+    assert len(found.prompts) + len(found.rejected) == 2
+    assert "a good one" in texts(found)
+    assert all("deep" in bad.reason or "recursion" in bad.reason for bad in found.rejected)
+
+
 def test_when_no_row_is_left_the_first_five_are_told(tmp_path):
     with pytest.raises(DataError) as caught:
         load(tmp_path, "", *[{"prompt": ""}] * 7)
@@ -363,6 +395,8 @@ def test_a_column_that_was_asked_for_must_be_there(tmp_path, part):
 def test_a_missing_file_and_an_empty_folder(tmp_path):
     with pytest.raises(DataError, match="no file or folder .*nothing.jsonl; give JSONL"):
         read(tmp_path / "nothing.jsonl")
+    with pytest.raises(DataError, match="cannot be read as a file or folder: File name too long"):
+        read(tmp_path / ("x" * 300))
     with pytest.raises(DataError, match=r"holds no \.jsonl"):
         read(tmp_path)
 

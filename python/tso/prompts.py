@@ -24,6 +24,7 @@ from tso.records import Message, Prompt
 from tso.rows import Row
 
 ROLES = ("system", "user", "assistant")
+UNREAD = "none"  # the name of a column that is not to be read
 TRAIN_NAMES = frozenset({"train", "training"})
 HELDOUT_NAMES = frozenset({"heldout", "held", "holdout", "test", "validation", "valid", "val", "dev", "eval"})
 # What other data sets call the prompt; only used to say which option may be meant.
@@ -54,9 +55,10 @@ class _Unusable(Exception):
 def load_prompts(options: DataSection) -> PromptSet:
     """All usable prompts in input order, each with its split.
 
-    A prompt is text or a list of {role, content} messages that ends with a user turn; where no row has the prompt
-    column under its default name, a column `messages` serves. Columns without a meaning here become tags. Where no
-    row names its split, a share of `options.holdout` is held out by the text of the first user turn.
+    A prompt is text or a list of {role, content} messages that ends with a user turn; in a row without the prompt
+    column under its default name, a column `messages` serves. A human, id or split column called none is not read.
+    Columns without a meaning here become tags. Where no row names its split, a share of `options.holdout` is held out
+    by the text of the first user turn.
 
     Raises DataError that says what to do: the source cannot be read, has no such column, or no row can be used.
     """
@@ -66,8 +68,8 @@ def load_prompts(options: DataSection) -> PromptSet:
         raise DataError(
             f'{source} is empty: it holds no rows; give one JSON object a line, such as {{"prompt": "..."}}'
         )
-    columns = _columns(source, found, options)
-    prompts, rejected = _build(source, found, columns)
+    _check_columns(source, found, options)
+    prompts, rejected = _build(source, found, options)
     if not prompts:
         raise DataError(_none_left(source, found, rejected))
     return PromptSet(tuple(_limit(_split(prompts, options.holdout), options.max_prompts)), tuple(rejected))
@@ -83,8 +85,9 @@ def _build(source: Path, found: Iterable[Row], columns: DataSection) -> tuple[li
             for key, what in ((prompt.messages, "prompt"), (prompt.id, f"id {prompt.id!r}")):
                 if key in seen:
                     raise _Unusable(f"the same {what} as in {seen[key]}")
-        except _Unusable as err:
-            rejected.append(BadRow(row.line, str(err), row.where(source)))
+        except (_Unusable, RecursionError) as err:
+            reason = str(err) if isinstance(err, _Unusable) else "it is nested too deeply"
+            rejected.append(BadRow(row.line, reason, row.where(source)))
             continue
         seen[prompt.messages] = seen[prompt.id] = row.where(source)
         prompts.append(prompt)
@@ -104,27 +107,33 @@ def _none_left(source: Path, found: list[Row], rejected: list[BadRow]) -> str:
 # --- columns
 
 
-def _columns(source: Path, found: list[Row], options: DataSection) -> DataSection:
-    """The columns to read. A name that was asked for and is in no row is an error; a default one may be absent."""
+def _check_columns(source: Path, found: list[Row], options: DataSection) -> None:
+    """A name that was asked for and is in no row is an error; a default one may be absent."""
     names = list(dict.fromkeys(name for row in found for name in row.values))
     if not names:
-        return options
-    if options.prompt_column == "prompt" and "prompt" not in names and "messages" in names:
-        options = replace(options, prompt_column="messages")
+        return
     defaults = {field.name: field.default for field in fields(DataSection)}
-    texts = any(row.text is not None for row in found)
-    for part in ("prompt_column", "human_column", "id_column", "split_column"):
+    if all(row.text is None for row in found) and _prompt_column(dict.fromkeys(names, ""), options) not in names:
+        raise DataError(_no_column(source, "prompt_column", options.prompt_column, names))
+    for part in ("human_column", "id_column", "split_column"):
         name = getattr(options, part)
-        needed = not texts if part == "prompt_column" else name != defaults[part]
-        if name not in names and needed:
+        if name not in (*names, defaults[part], UNREAD):
             raise DataError(_no_column(source, part, name, names))
-    return options
+
+
+def _prompt_column(values: Mapping[str, Any], options: DataSection) -> str:
+    """Where a row has its prompt: `messages` serves in a row without one, unless another column was asked for."""
+    name = options.prompt_column
+    serves = name == "prompt" and values.get(name) is None and values.get("messages") is not None
+    return "messages" if serves else name
 
 
 def _no_column(source: Path, part: str, name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     near += [known for known in PROMPT_SYNONYMS if known in names and part == "prompt_column"]
     hint = f"; try data.{part}={near[0]}" if near else f"; name one of them with data.{part}=..."
+    if not near and part != "prompt_column":
+        hint += f", or {UNREAD} to read none"
     return f"{source} has no column {name!r}, it has {', '.join(names)}{hint}"
 
 
@@ -136,8 +145,9 @@ def _prompt(row: Row, columns: DataSection) -> Prompt:
         raise _Unusable(row.problem)
     values = row.values if row.text is None else {columns.prompt_column: row.text}
     _check_text(values)
-    messages = _messages(values.get(columns.prompt_column), columns.prompt_column)
-    used = {columns.prompt_column, columns.human_column, columns.id_column, columns.split_column}
+    asked = _prompt_column(values, columns)
+    messages = _messages(values.get(asked), asked)
+    used = {asked, columns.prompt_column, columns.human_column, columns.id_column, columns.split_column}
     return Prompt(
         _id(values.get(columns.id_column), messages, columns.id_column),
         messages,
@@ -209,7 +219,8 @@ def _side(value: Any, column: str) -> str:
     name = re.split(r"[\W_]", value.strip().lower())[0] if isinstance(value, str) else None
     if name in TRAIN_NAMES | HELDOUT_NAMES:
         return "train" if name in TRAIN_NAMES else "heldout"
-    raise _Unusable(f"{column!r} must say train or heldout (test and validation count as heldout), not {value!r}")
+    known = "train or heldout (test and validation count as heldout)"
+    raise _Unusable(f"{column!r} must say {known}, not {value!r}; data.split_column={UNREAD} leaves it unread")
 
 
 def _plain(value: Any) -> Any:

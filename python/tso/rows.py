@@ -44,7 +44,9 @@ class Row:
 
 def read(source: Path) -> Iterator[Row]:
     """All rows in order, of a folder file by file. Raises DataError where a file cannot be read."""
-    if not source.exists():
+    with _readable(source, "a file or folder"):  # too long a name, or a folder that may not be entered
+        found = source.exists()
+    if not found:
         raise DataError(f"data.prompts: no file or folder {source}; {ACCEPTED}")
     yield from _folder(source) if source.is_dir() else _file(source)
 
@@ -161,6 +163,10 @@ def _table(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
 
 def _json(path: Path) -> Iterator[Row]:
     text = _text(path)
+    whole = _one_object(path, text)
+    if whole is not None:
+        yield whole
+        return
     if text.lstrip().startswith("["):
         array = _array(path, text)
         if array is not None:
@@ -181,6 +187,16 @@ def _text(path: Path) -> str:
     except UnicodeDecodeError as err:
         line = content.count(b"\n", 0, err.start) + 1
         raise DataError(f"{path} is not UTF-8 text (byte {err.start}, line {line}); save it as UTF-8") from err
+
+
+def _one_object(path: Path, text: str) -> Row | None:
+    """The row of a .json file that is one object over several lines; None for anything else."""
+    if ".json" not in path.suffixes or text.lstrip()[:1] != "{":
+        return None
+    try:
+        return _row(path, 1, json.loads(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _array(path: Path, text: str) -> list[Row] | None:
