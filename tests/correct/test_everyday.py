@@ -125,7 +125,7 @@ def test_one_bound_is_enough():
 
 @pytest.mark.parametrize(
     "tag",
-    [3, True, math.nan, {}, [], [1], "short", {"unit": "miles"}, {"unit": ["words"], "min": 1}, {"unit": "words"},
+    [3, True, math.nan, {}, [], [1], "short", {"unit": "miles"}, {"unit": ["words"], "min": 1}, {"unit": "words"}, {"unit": "words", "min": 0},
      {"unit": "words", "min": "few"}, {"unit": "words", "min": 5, "max": 2}, {"unit": "words", "min": -1, "max": 2},
      {"unit": "words", "min": 10**400}, {"unit": "words", "min": math.nan}, {"unit": "words", "min": math.inf}],
 )  # fmt: skip

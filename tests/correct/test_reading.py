@@ -19,6 +19,7 @@ from tso.correct import reading
         ("Really?! Yes... It is.", 3),
         ('He said "Stop." Then he left.', 2),
         ("¿Qué tal? ¡Muy bien!", 2),
+        ("Yeast makes gas. 🎉 The gas lifts the bread! 🎉🎉", 2),
         ("Dear Tom,\n\nThe tap drips. Please fix it.\n\nBest regards,\nAnna", 2),
         ("Here are some tips:\n- Sleep well.\n- Eat well.", 2),
         ("- no full stop\n- none here either", 2),
@@ -117,7 +118,8 @@ def test_any_text_can_be_read(text):
 
 
 @pytest.mark.parametrize(
-    "part", [".", ". ", "a", "!a", " ", "\n", "- ", "- a\n", "1. ", "Mr. ", '."', "a-", "A. ", "e.g. X "]
+    "part",
+    [".", ". ", "a", "!a", " ", "\n", "- ", "- a\n", "1. ", "Mr. ", '."', "a-", "A. ", "e.g. X ", ". 🎉", ". , "],
 )
 def test_no_text_takes_more_than_linear_time(part):
     # Quadratic time on this many characters would be minutes.

@@ -133,7 +133,7 @@ def asked_length(tag: Any) -> _Length | None:
     if not isinstance(tag, Mapping) or tag.get("unit") not in ("sentences", "items", "words"):
         return None
     least, most = tag.get("min"), tag.get("max")
-    if least is None and most is None:
+    if not least and most is None:  # from nothing to anything: no wish at all
         return None
     try:
         least, most = float(least or 0), math.inf if most is None else float(most)

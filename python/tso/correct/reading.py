@@ -43,7 +43,7 @@ _BULLET = re.compile(r"(\s*)(?:[-*+•·–—▪◦]\s+|\(?(?:\d{1,3}|[A-Za-z])
 _INLINE_NUMBER = re.compile(r"(?:^|\s)\(?\d{1,2}[.)]\s+(?=\S)")
 # The look-behind and the possessive quantifiers keep it linear on a long run of full stops or spaces.
 _SENTENCE_END = re.compile(
-    r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+(?=\s++[\"'“‘«(\[*_¿¡]*+[A-ZÀ-ÖØ-Þ0-9])|(?<![。！？])[。！？]++"
+    r"(?<![.!?…])[.!?…]++[\"'”’»)\]*_]*+(?=\s++(?:[^\w\s]|_)*+\s*+[A-ZÀ-ÖØ-Þ0-9])|(?<![。！？])[。！？]++"
 )
 # Full stops that end no sentence although a capital or a number follows.
 _ABBREVIATION = re.compile(
