@@ -82,7 +82,7 @@ def words(folder: Path, output: Path) -> list[str]:
         "data.max_prompt_tokens=64", "training.max_length=128", "training.learning_rate=1e-3",
         "training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=2", "training.chosen_clip=1.0",
         "training.rejected_clip=1.0", "correct.rule=tso.correct.rule:everyday", "correct.margin=0.02",
-        "evaluate.control=true", "training.save_steps=2", "pair.max_similarity=0.9", "pair.max_repetition=0.95",
+        "evaluate.control=true", "model.threads=1", "training.save_steps=2", "pair.max_similarity=0.9", "pair.max_repetition=0.95",
     ]  # fmt: skip
 
 
