@@ -41,8 +41,14 @@ class Steps:
     def __init__(self, log: Path, at: int = 0, after: bool = False):
         self.log, self.at, self.after, self.count = log, at, after, 0
 
-    def counted(self, name: Callable[..., str], real: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(
+        self, name: Callable[..., str], real: Callable[..., Any], done: Callable[..., bool] = lambda *_: False
+    ) -> Callable[..., Any]:
+        """`real`, as a step unless it is `done` already and will do nothing."""
+
         def step(*args: Any, **kwargs: Any) -> Any:
+            if done(*args):
+                return real(*args, **kwargs)
             self.count += 1
             here = self.count == self.at
             if here and not self.after:
@@ -61,12 +67,14 @@ class Steps:
 
     def watch(self) -> None:
         RunStore.commit = self.counted(lambda store, iteration, stage, *_: f"commit {stage}", RunStore.commit)
-        RunStore.plan = self.counted(lambda *_: "plan", RunStore.plan)
+        RunStore.plan = self.counted(
+            lambda *_: "plan", RunStore.plan, lambda store, i, purpose, *_: store.done(i, f"plan/{purpose}")
+        )
         RunStore.fork = self.counted(lambda *_: "fork", RunStore.fork)
         PairTrainer.training_step = self.counted(lambda *_: "training step", PairTrainer.training_step)
         models.sync_folder = self.counted(lambda *_: "checkpoint", models.sync_folder)
         resume.sync_folder = self.counted(lambda *_: "resume point", resume.sync_folder)
-        loop.update = self.counted(lambda *_: "update", loop.update)
+        loop.update = self.counted(lambda *_: "update", loop.update, lambda store, _, i, *__: store.done(i, "update"))
         loop.report.write = self.counted(lambda *_: "report", loop.report.write)
 
 
@@ -107,7 +115,8 @@ def killed_once(folder: Path, command: Callable[[Path], Sequence[str]], points: 
 def killed_in_a_row(folder: Path, command: Callable[[Path], Sequence[str]], kills: int, total: int) -> list:
     """One run, killed again and again a few steps further on, until it comes to its end."""
     output, log = folder / "chain", folder / "kills.log"
-    stride = max(1, total // kills)
+    stride = total // (kills + 1)
+    assert stride >= 4, "a process has to get from one resume point to the next"
     codes = []
     while not codes or codes[-1] == -signal.SIGKILL:
         after = len(codes) % 2 == 1
