@@ -29,9 +29,10 @@ from tso.training.trainer import PairTrainer
 from tests.tiny import content_hash, words
 
 BUDGET = [
-    *("data.max_prompts=5", "sample.prompts_per_iteration=3", "sample.max_new_tokens=8", "sample.batch_size=6"),
-    *("model.threads=1", "evaluate.draws=1", "training.save_steps=2", "correct.margin=0", "pair.max_similarity=1"),
-    *("training.per_device_train_batch_size=2", "training.gradient_accumulation_steps=1", "pair.max_repetition=1"),
+    *("data.max_prompts=4", "sample.prompts_per_iteration=3", "sample.max_new_tokens=8", "sample.batch_size=2"),
+    *("model.threads=1", "evaluate.draws=1", "evaluate.control=false", "correct.margin=0", "correct.bad_below=0"),
+    *("pair.max_pairs=2", "pair.max_similarity=1", "pair.max_repetition=1", "training.save_steps=1"),
+    *("training.per_device_train_batch_size=1", "training.gradient_accumulation_steps=1"),
 ]
 
 
@@ -115,13 +116,13 @@ def killed_once(folder: Path, command: Callable[[Path], Sequence[str]], points: 
 def killed_in_a_row(folder: Path, command: Callable[[Path], Sequence[str]], kills: int, total: int) -> list:
     """One run, killed again and again a few steps further on, until it comes to its end."""
     output, log = folder / "chain", folder / "kills.log"
-    stride = total // (kills + 1)
-    assert stride >= 4, "a process has to get from one resume point to the next"
+    stride = total // (kills + 5)
+    assert stride >= 3, f"{total} steps are too few: a process has to get from one resume point to the next"
     codes = []
     while not codes or codes[-1] == -signal.SIGKILL:
-        after = len(codes) % 2 == 1
-        # What is finished is no step any more, so each process gets `stride` steps further than the one before.
-        codes.append(child(lambda after=after: watched(command(output), Steps(log, stride, after))))
+        # What is finished is no step any more, so each process gets some steps further than the one before.
+        at, after = stride + len(codes) % 2, len(codes) % 4 >= 2
+        codes.append(child(lambda at=at, after=after: watched(command(output), Steps(log, at, after))))
         if len(codes) > 4 * total:
             break
     return [{"first": code, "again": codes[-1], "hash": content_hash(output)} for code in codes[:-1]]

@@ -34,6 +34,8 @@ CASES = {
     "unknown model": (lambda p: f"model.name_or_path={p / 'no-model'}", "cannot load the tokenizer"),
     "unknown key": (lambda p: "training.lerning_rate=1", "did you mean 'training.learning_rate'"),
     "unknown rule": (lambda p: "correct.rule=tso.correct.rule:nothing", "has no function 'nothing'"),
+    "unknown schedule": (lambda p: "training.lr_scheduler_type=zigzag", "zigzag"),
+    "unknown reporter": (lambda p: "training.report_to=nobody", "nobody is not supported"),
     "unknown device": (lambda p: "model.device=tpu9", "model.device='tpu9' cannot be used"),
 }
 

@@ -31,6 +31,8 @@ def test_yaml_round_trip(tmp_path):
         ("training.learning_rat=1", "did you mean 'training.learning_rate'"),
         ("trainin.beta=1", "did you mean 'training'"),
         ("training.beta=-1", "training.beta=-1.0: must be greater than 0"),
+        ("training.learning_rate=inf", "training.learning_rate=inf: must be greater than 0, and finite"),
+        ("data.max_prompts=0", "data.max_prompts=0: must be greater than 0"),
         ("training.beta=nan", "must be a number"),
         ("training.per_device_train_batch_size=1.5", "must be a whole number"),
         ("matrix.refresh=maybe", "must be true or false"),

@@ -22,8 +22,9 @@ from tso.errors import ConfigError
 
 Check = tuple[Callable[[Any], bool], str]
 
-POSITIVE: Check = (lambda x: x > 0, "must be greater than 0")
-NOT_NEGATIVE: Check = (lambda x: x >= 0, "must not be negative")
+POSITIVE: Check = (lambda x: 0 < x < math.inf, "must be greater than 0, and finite")
+NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "must not be negative, and finite")
+BOUND: Check = (lambda x: x >= 0, "must not be negative; inf is no bound")
 SHARE: Check = (lambda x: 0 <= x <= 1, "must be between 0 and 1")
 NAMED: Check = (lambda x: bool(x.strip()), "must not be empty")
 
@@ -49,7 +50,7 @@ class ModelSection:
     gguf_file: str | None = option(None)  # file inside name_or_path; converted to safetensors once
     revision: str | None = option(None)
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
-    scale: float | None = option(None)  # billions of parameters; counted when not given
+    scale: float | None = option(None, POSITIVE)  # billions of parameters; counted when not given
     device: str = option("auto", NAMED)
     threads: int | None = option(None, POSITIVE)  # CPU threads of the numerical work; None: the cores there are
 
@@ -63,7 +64,7 @@ class DataSection:
     split_column: str = option("split", NAMED)
     holdout: float = option(0.2, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
     max_prompt_tokens: int = option(768, POSITIVE)
-    max_prompts: int | None = option(None)  # the first so many rows of each split; None: all
+    max_prompts: int | None = option(None, POSITIVE)  # the first so many rows of each split; None: all
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class CellSection:
     name: str = option("", NAMED)
     model: str = option("policy", NAMED)
     draws: int = option(1, NOT_NEGATIVE)
-    scale: float | None = option(None)
+    scale: float | None = option(None, POSITIVE)
     prior: float | None = option(None)  # log-odds; None: from scale and stage
     temperature: float = option(1.0, NOT_NEGATIVE)
     top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
@@ -120,7 +121,7 @@ class PairSection:
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair
     max_repetition: float = option(0.5, SHARE)  # share of repeated n-grams from which an answer is looping
     drop_cutoff: bool = option(False)  # drop answers that hit the length limit
-    threads: int | None = option(None)
+    threads: int | None = option(None, POSITIVE)  # of the Rust tools; None: the cores there are
 
 
 @dataclass(frozen=True)
@@ -142,14 +143,14 @@ class TrainingSection:
     per_device_train_batch_size: int = option(4, POSITIVE)  # pairs
     gradient_accumulation_steps: int = option(1, POSITIVE)
     beta: float = option(0.1, POSITIVE)
-    chosen_clip: float = option(math.inf, NOT_NEGATIVE)  # C_w, reward units
-    rejected_clip: float = option(math.inf, NOT_NEGATIVE)  # C_l, reward units
+    chosen_clip: float = option(math.inf, BOUND)  # C_w, reward units
+    rejected_clip: float = option(math.inf, BOUND)  # C_l, reward units
     label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
     sft_weight: float = option(0.0, NOT_NEGATIVE)
     average_logps: bool = option(False)
     max_length: int = option(1024, POSITIVE)
     lr_scheduler_type: str = option("linear", NAMED)
-    warmup_ratio: float = option(0.0, SHARE)
+    warmup_ratio: float = option(0.0, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
     weight_decay: float = option(0.0, NOT_NEGATIVE)
     max_grad_norm: float = option(1.0, NOT_NEGATIVE)
     bf16: bool = option(False)

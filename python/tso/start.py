@@ -11,6 +11,7 @@ import torch
 
 from tso import config as config_module
 from tso.config import Config
+from tso.correct import recorded, rule
 from tso.errors import DataError
 from tso.models import convert_gguf, cores, device_for, fetch, load_model, load_tokenizer, scale_of, weights_sha256
 from tso.progress import Face
@@ -19,6 +20,7 @@ from tso.records import Prompt
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
+from tso.training.trainer import check_training
 
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
 FREE = (
@@ -41,11 +43,21 @@ def _plain(value: Any) -> Any:
 
 def prepare(store: RunStore, config: Config, face: Face) -> None:
     """Iteration 0, as one unit: prompts, and the start model as both policy and reference."""
+    _preflight(config)
     if store.done(0, "start"):
         _same_prompts(store, config)
     else:
         _begin(store, config, face)
     _use_threads(store.info(0, "start")["threads"], face)
+
+
+def _preflight(config: Config) -> None:
+    """What a late stage would refuse is refused before the first answer is sampled."""
+    if config.correct.rule:
+        rule.load(config.correct.rule)
+    if config.correct.recorded:
+        recorded.load(config.correct.recorded)
+    check_training(config.training, device_for(config.model.device))
 
 
 def _begin(store: RunStore, config: Config, face: Face) -> None:

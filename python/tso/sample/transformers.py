@@ -48,11 +48,7 @@ def pick(scores: torch.Tensor, draws: torch.Tensor, decoding: Decoding) -> torch
     if decoding.temperature == 0:
         return scores.argmax(dim=-1)
     probs = torch.softmax(scores.float() / decoding.temperature, dim=-1)
-    # The nucleus nearly always lies within the first thousand tokens; sort everything only when it does not.
-    width = min(decoding.top_k or 1024, probs.shape[-1])
-    top, ids = probs.topk(width, dim=-1)
-    if not decoding.top_k and bool((top.double().sum(-1) < decoding.top_p).any()):
-        top, ids = probs.sort(dim=-1, descending=True, stable=True)
+    top, ids = _largest(probs, decoding)
     mass = top.double().cumsum(dim=-1)
     total = mass[:, -1:] if decoding.top_k else torch.ones_like(mass[:, :1])
     kept = (mass - top.double()) < decoding.top_p * total  # a token stays when the mass before it is below top_p
@@ -66,6 +62,20 @@ class Generator(Protocol):
     """What every causal LM has, though its class PreTrainedModel does not say so."""
 
     def generate(self, inputs: torch.Tensor, **options: Any) -> torch.Tensor: ...
+
+
+def _largest(probs: torch.Tensor, decoding: Decoding) -> tuple[torch.Tensor, torch.Tensor]:
+    """(probabilities, token ids) of each row, largest first: the top_k, or at least as many as hold top_p."""
+    vocabulary = probs.shape[-1]
+    if decoding.top_k:
+        return probs.topk(min(decoding.top_k, vocabulary), dim=-1)
+    # A nucleus is nearly always small, and a short selection costs a fraction of a sort.
+    for width in (128, 1024):
+        if width < vocabulary:
+            top, ids = probs.topk(width, dim=-1)
+            if bool((top.double().sum(-1) >= decoding.top_p).all()):
+                return top, ids
+    return probs.sort(dim=-1, descending=True, stable=True)
 
 
 class TransformersSampler:

@@ -7,6 +7,7 @@ the head's weight. Knows batches and models; nothing of the store or of iteratio
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,11 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
 
 from tso.config import TrainingSection
-from tso.errors import ModelError
+from tso.errors import ConfigError, MissingDependency, ModelError
 from tso.training.collate import Example, Side, padded
 
 
@@ -216,24 +218,39 @@ def training_arguments(options: TrainingSection, output_dir: str, seed: int, dev
     )
 
 
+def check_training(options: TrainingSection, device: torch.device) -> None:
+    """Raises ConfigError, or MissingDependency, for options that the Trainer or its integrations would refuse."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            args = training_arguments(options, folder, 0, device)
+        get_reporting_integration_callbacks(args.report_to)
+    except (ValueError, RuntimeError, ImportError) as err:
+        raise ConfigError(f"training: {' '.join(str(err).split())[:300]}") from err
+    if options.method == "lora":
+        _peft()
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError as err:
+        raise MissingDependency("training.method=lora needs peft: pip install 'tso-align[peft]'") from err
+    return peft
+
+
 @contextlib.contextmanager
 def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
     """The model as it is trained: itself, or wrapped in LoRA adapters that are merged into it afterwards."""
     if options.method == "full":
         yield model
         return
-    try:
-        from peft import LoraConfig, get_peft_model
-    except ImportError as err:
-        from tso.errors import MissingDependency
-
-        raise MissingDependency("training.method=lora needs peft: pip install 'tso-align[peft]'") from err
-    settings = LoraConfig(
+    peft = _peft()
+    settings = peft.LoraConfig(
         r=options.lora_r,
-        lora_alpha=options.lora_alpha,  # type: ignore[arg-type]  # peft says int, and divides it by r: any number does
+        lora_alpha=options.lora_alpha,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    wrapped = get_peft_model(model, settings)
+    wrapped = peft.get_peft_model(model, settings)
     yield wrapped
     wrapped.merge_and_unload()
