@@ -116,7 +116,7 @@ def killed_once(folder: Path, command: Callable[[Path], Sequence[str]], points: 
 def killed_in_a_row(folder: Path, command: Callable[[Path], Sequence[str]], kills: int, total: int) -> list:
     """One run, killed again and again a few steps further on, until it comes to its end."""
     output, log = folder / "chain", folder / "kills.log"
-    stride = total // (kills + 5)
+    stride = total // kills
     assert stride >= 3, f"{total} steps are too few: a process has to get from one resume point to the next"
     codes = []
     while not codes or codes[-1] == -signal.SIGKILL:
