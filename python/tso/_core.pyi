@@ -153,14 +153,17 @@ class Ledger:
         purpose: str,
         run_seed: int,
         prompts: list[str],
-        cells: Sequence[tuple[str, int] | tuple[str, int, list[str] | None]],
+        cells: Sequence[
+            tuple[str, int] | tuple[str, int, list[str] | None] | tuple[str, int, list[str] | None, str | None]
+        ],
         batch_size: int,
     ) -> list[tuple[int, str, str, int, int, int]]:
         """Lay down the draws (draw_id, prompt_id, cell, draw, seed, batch), or return the plan that is there.
 
-        A cell is its name, its draws a prompt and, where these are not all, its prompts. Draws go by cell, prompt and
-        draw, in the order given; a batch holds up to batch_size draws of one cell. Ids run from 1 over the whole run,
-        batches from 0 over the plan. The plan is unit 0 of stage "plan/<purpose>".
+        A cell is its name, its draws a prompt, its prompts where these are not all, and the model that answers where
+        it shares batches with its neighbours of the same model. Draws go by model, prompt, cell and draw, in the order
+        given; a batch holds up to batch_size draws of one model. Ids run from 1 over the whole run, batches from 0
+        over the plan. The plan is unit 0 of stage "plan/<purpose>".
         Raises StoreConflict if another plan is recorded.
         """
 

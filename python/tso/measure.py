@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tso import evaluate, pair
 from tso.config import Config
 from tso.correct import rule
@@ -34,7 +36,8 @@ def measure(store: RunStore, config: Config, iteration: int, face: Face) -> None
     if not store.done(iteration, "evaluate"):
         store.commit(iteration, "evaluate", _scores(store, config, iteration))
     if iteration == 0:
-        pair.make_pairs(store, config.pair, 0, "evaluate")
+        # One pair a prompt: held-out pairs are for a mean, and each costs every model a forward pass.
+        pair.make_pairs(store, replace(config.pair, max_pairs=1), 0, "evaluate")
         correcting.correct(store, config.correct, 0, encode, "evaluate")
 
 

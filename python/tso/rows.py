@@ -7,6 +7,7 @@ cannot be read as a whole is an error.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -49,6 +50,20 @@ def read(source: Path) -> Iterator[Row]:
     if not found:
         raise DataError(f"data.prompts: no file or folder {source}; {ACCEPTED}")
     yield from _folder(source) if source.is_dir() else _file(source)
+
+
+def digest(source: Path) -> str:
+    """sha256 of what `read` would see: a file's bytes, or names and bytes of a folder's files that are not hidden."""
+    total = hashlib.sha256()
+    with _readable(source, "a file or folder"):
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            name = path.relative_to(source)
+            if not path.is_file() or any(part.startswith(".") for part in name.parts):
+                continue
+            content = path.read_bytes()
+            total.update(f"{name.as_posix()}\0{len(content)}\0".encode())
+            total.update(content)
+    return total.hexdigest()
 
 
 @contextmanager

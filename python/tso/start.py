@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from tso import config as config_module
+from tso import rows
 from tso.config import Config
 from tso.correct import recorded, rule
 from tso.errors import DataError
@@ -73,14 +73,14 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     if scale is None:
         scale = scale_of(load_model(where, dtype=torch.float32, device=torch.device("cpu")))
     columns = ["iteration", "role", "path", "sha256"]
-    rows = [(0, role, path, sha) for role in ("policy", "reference")]
+    both = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {
         "threads": config.model.threads or cores(),
         "scale": scale,
         "rejected": len(found.rejected),
-        "file_sha256": _file_digest(config),
+        "prompts_sha256": rows.digest(Path(config.data.prompts)),
     }
-    store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, rows)}), info=info)
+    store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, both)}), info=info)
     held = sum(p.split == "heldout" for p in prompts)
     face.say(f"{len(prompts) - held} prompts to train on, {held} held out")
 
@@ -135,13 +135,9 @@ def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face:
 
 
 def _same_prompts(store: RunStore, config: Config) -> None:
-    """Resuming with another prompt file would quietly be another run."""
-    if Path(config.data.prompts).is_file() and store.info(0, "start")["file_sha256"] != _file_digest(config):
+    """Resuming with other prompts would quietly be another run. Where they are gone, the store still has them."""
+    source = Path(config.data.prompts)
+    if source.exists() and store.info(0, "start")["prompts_sha256"] != rows.digest(source):
         raise DataError(
             f"{config.data.prompts} has changed since this run began; restore it, or choose another run.output_dir"
         )
-
-
-def _file_digest(config: Config) -> str:
-    path = Path(config.data.prompts)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""

@@ -111,7 +111,9 @@ class RunStore:
     ) -> list[Draw]:
         answered = [p.id for p in self.prompts() if p.human]
         wanted = [
-            (c.name, c.draws, sorted(set(prompts) & set(answered), key=prompts.index) if c.stage == "human" else None)
+            (c.name, c.draws, sorted(set(prompts) & set(answered), key=prompts.index), None)
+            if c.stage == "human"
+            else (c.name, c.draws, None, c.path)
             for c in cells
             if c.draws
         ]

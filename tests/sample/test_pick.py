@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso.records import Decoding
 from tso.sample.base import uniforms
-from tso.sample.transformers import pick
+from tso.sample.decode import pick
 
 
 def twin(scores: np.ndarray, draw: float, decoding: Decoding) -> set[int]:

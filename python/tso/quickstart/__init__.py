@@ -34,7 +34,7 @@ def config() -> Config:
         run=RunSection(output_dir="runs/quickstart", iterations=2),
         model=ModelSection(name_or_path=str(Path(found.origin).parent), gguf_file=GGUF),
         data=DataSection(prompts=str(files("tso.quickstart") / "prompts.jsonl"), max_prompt_tokens=160),
-        sample=SampleSection(prompts_per_iteration=24, batch_size=36, max_new_tokens=40),
+        sample=SampleSection(prompts_per_iteration=24, batch_size=96, max_new_tokens=40),
         pair=PairSection(max_pairs=3, max_uses=2),
         correct=CorrectSection(rule="tso.correct.rule:everyday", margin=0.05),
         training=TrainingSection(

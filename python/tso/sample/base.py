@@ -8,14 +8,15 @@ from typing import Protocol
 
 import numpy as np
 
-from tso.records import Cell, Prompt
+from tso.records import Decoding, Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One draw to compute: the prompt, and the seed that alone decides its randomness."""
+    """One draw to compute: the prompt, how to decode, and the seed that alone decides its randomness."""
 
     prompt: Prompt
+    decoding: Decoding
     seed: int
 
 
@@ -29,9 +30,9 @@ class Answer:
 
 
 class Sampler(Protocol):
-    """A backend. One call computes one batch of the plan, all of one cell."""
+    """A backend. One call computes one batch of the plan, all of one model."""
 
-    def sample(self, cell: Cell, requests: Sequence[Request]) -> list[Answer]: ...
+    def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]: ...
 
 
 def chat(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]:

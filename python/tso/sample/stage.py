@@ -58,7 +58,7 @@ def sample_all(
             draws = list(group)
             if batch not in waiting:
                 continue
-            answers = _answer(by_name[draws[0].cell], draws, prompts, sampler, encode)
+            answers = _answer([by_name[d.cell] for d in draws], draws, prompts, sampler, encode)
             first = store.next_id("responses", "response_id")
             rows = [
                 (
@@ -73,15 +73,17 @@ def sample_all(
 
 
 def _answer(
-    cell: Cell, draws: Sequence[Draw], prompts: dict[str, Prompt], sampler: Sampler, encode: Encode
+    cells: Sequence[Cell], draws: Sequence[Draw], prompts: dict[str, Prompt], sampler: Sampler, encode: Encode
 ) -> list[Answer]:
-    if cell.stage == "human":
+    """Answers of one batch: of people, or of one model, whatever its cells."""
+    if cells[0].stage == "human":
         texts = [prompts[d.prompt_id].human[d.draw] for d in draws]
         return [Answer(text, encode(text), "stop") for text in texts]
-    answers = sampler.sample(cell, [Request(prompts[d.prompt_id], d.seed) for d in draws])
+    requests = [Request(prompts[d.prompt_id], c.decoding, d.seed) for c, d in zip(cells, draws, strict=True)]
+    answers = sampler.sample(cells[0].path, requests)
     if len(answers) != len(draws):
-        raise InternalError(f"the sampler of cell {cell.name} gave {len(answers)} answers to {len(draws)} draws")
-    return [_retokenised(a, encode) for a in answers] if cell.stage == "base" else answers
+        raise InternalError(f"the sampler of {cells[0].path} gave {len(answers)} answers to {len(draws)} draws")
+    return [_retokenised(a, encode) if c.stage == "base" else a for c, a in zip(cells, answers, strict=True)]
 
 
 def _retokenised(answer: Answer, encode: Encode) -> Answer:

@@ -12,6 +12,7 @@ fn cell(name: &str, draws: u32) -> CellRequest {
         cell: name.into(),
         draws,
         prompts: None,
+        model: None,
     }
 }
 
@@ -156,14 +157,58 @@ fn a_cell_may_answer_some_prompts_only() {
     assert_eq!(
         told,
         [
-            ("p0", "human", 0),
             ("p2", "human", 0),
+            ("p0", "human", 0),
             ("p2", "policy", 1),
             ("p0", "policy", 1),
             ("p1", "policy", 2)
         ]
     );
     assert_eq!(run.ledger.plan_draws(&some).unwrap(), plan);
+}
+
+#[test]
+fn cells_of_one_model_share_batches_prompt_by_prompt() {
+    let mut run = run_with_prompts(3, 0);
+    let of = |model: &str, cell: CellRequest| CellRequest {
+        model: Some(model.into()),
+        ..cell
+    };
+    let shared = PlanRequest {
+        cells: vec![
+            of("start", cell("cold", 1)),
+            of("start", own("hot", &["p1", "p2"])),
+            of("other", cell("policy", 1)),
+            cell("alone", 1),
+            cell("also alone", 1),
+        ],
+        batch_size: 4,
+        ..request()
+    };
+    let plan = run.ledger.plan_draws(&shared).unwrap();
+    let told: Vec<_> = plan
+        .iter()
+        .map(|d| (d.prompt_id.as_str(), d.cell.as_str(), d.batch))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("p2", "cold", 0),
+            ("p2", "hot", 0),
+            ("p0", "cold", 0),
+            ("p1", "cold", 0),
+            ("p1", "hot", 1),
+            ("p2", "policy", 2),
+            ("p0", "policy", 2),
+            ("p1", "policy", 2),
+            ("p2", "alone", 3),
+            ("p0", "alone", 3),
+            ("p1", "alone", 3),
+            ("p2", "also alone", 4),
+            ("p0", "also alone", 4),
+            ("p1", "also alone", 4),
+        ]
+    );
 }
 
 #[test]

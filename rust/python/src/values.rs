@@ -12,18 +12,29 @@ fn unusable(message: String) -> PyErr {
     to_py(Error::Invalid(message))
 }
 
-/// A cell and its draws, with the prompts that it answers where these are not all.
+/// A cell and its draws, with the prompts that it answers where these are not all, and with the model that answers
+/// where it shares batches with other cells of that model.
 pub fn to_cell(cell: &Bound<'_, PyAny>) -> PyResult<CellRequest> {
-    let (cell, draws, prompts) = cell
-        .extract::<(String, u32)>()
-        .map(|(cell, draws)| (cell, draws, None))
+    let named = |(cell, draws, prompts, model)| CellRequest {
+        cell,
+        draws,
+        prompts,
+        model,
+    };
+    cell.extract::<(String, u32)>()
+        .map(|(cell, draws)| (cell, draws, None, None))
+        .or_else(|_| {
+            cell.extract()
+                .map(|(cell, draws, prompts)| (cell, draws, prompts, None))
+        })
         .or_else(|_| cell.extract())
+        .map(named)
         .map_err(|_| {
             unusable(format!(
-                "a cell is (name, draws) or (name, draws, prompt ids or None), not {cell}"
+                "a cell is (name, draws), (name, draws, prompt ids or None) or (name, draws, prompt ids or None, model \
+                 or None), not {cell}"
             ))
-        })?;
-    Ok(CellRequest { cell, draws, prompts })
+        })
 }
 
 pub fn to_rows(table: &Bound<'_, PyAny>, rows: &Bound<'_, PyAny>) -> PyResult<Rows> {

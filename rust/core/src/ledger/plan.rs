@@ -40,6 +40,8 @@ pub struct CellRequest {
     pub draws: u32,
     /// The prompts that it answers, where these are not all of the plan's.
     pub prompts: Option<Vec<String>>,
+    /// What computes its answers: neighbouring cells of one model share batches. A cell without one shares none.
+    pub model: Option<String>,
 }
 
 /// One answer to be sampled.
@@ -55,15 +57,16 @@ pub struct Draw {
     pub draw: u32,
     /// The seed to sample with.
     pub seed: u64,
-    /// The batch it is computed in, from 0 in each plan. A batch holds draws of one cell only.
+    /// The batch it is computed in, from 0 in each plan. A batch holds draws of one model only.
     pub batch: i64,
 }
 
 impl Ledger {
     /// Lays down the plan of an iteration, or returns the one that is already there.
     ///
-    /// The draws go by cell, then prompt, then draw, each in the order given; every cell's draws are cut into batches
-    /// of `batch_size`, the last of which may be smaller. The plan is unit 0 of stage `plan/<purpose>`.
+    /// The draws go by model, then prompt, cell and draw, each in the order given: prompts that stand together are
+    /// computed together, whichever cells ask. Every model's draws are cut into batches of `batch_size`, the last of
+    /// which may be smaller. The plan is unit 0 of stage `plan/<purpose>`.
     ///
     /// # Errors
     /// `Invalid` for an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0; `Conflict` when
@@ -177,23 +180,34 @@ fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
 fn lay_out(request: &PlanRequest, first_id: i64) -> Vec<Draw> {
     let mut plan: Vec<Draw> = Vec::new();
     let mut batch = -1;
-    for CellRequest { cell, draws, prompts } in &request.cells {
+    let one_model = |a: &CellRequest, b: &CellRequest| a.model.is_some() && a.model == b.model;
+    for cells in request.cells.chunk_by(one_model) {
+        let own: Vec<Option<HashSet<&String>>> = cells
+            .iter()
+            .map(|cell| cell.prompts.as_ref().map(|own| own.iter().collect()))
+            .collect();
         let mut room = 0;
-        for prompt_id in prompts.as_ref().unwrap_or(&request.prompts) {
-            for draw in 0..*draws {
-                if room == 0 {
-                    batch += 1;
-                    room = request.batch_size;
+        for prompt_id in &request.prompts {
+            let asked = cells
+                .iter()
+                .zip(&own)
+                .filter(|(_, own)| own.as_ref().is_none_or(|own| own.contains(prompt_id)));
+            for (CellRequest { cell, draws, .. }, _) in asked {
+                for draw in 0..*draws {
+                    if room == 0 {
+                        batch += 1;
+                        room = request.batch_size;
+                    }
+                    room -= 1;
+                    plan.push(Draw {
+                        draw_id: first_id + plan.len() as i64,
+                        prompt_id: prompt_id.clone(),
+                        cell: cell.clone(),
+                        draw,
+                        seed: draw_seed(request.run_seed, request.iteration, prompt_id, cell, draw),
+                        batch,
+                    });
                 }
-                room -= 1;
-                plan.push(Draw {
-                    draw_id: first_id + plan.len() as i64,
-                    prompt_id: prompt_id.clone(),
-                    cell: cell.clone(),
-                    draw,
-                    seed: draw_seed(request.run_seed, request.iteration, prompt_id, cell, draw),
-                    batch,
-                });
             }
         }
     }

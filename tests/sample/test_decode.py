@@ -1,0 +1,109 @@
+"""Decoding of a batch held to its obvious twin: every row alone, step by step, with no cache at all."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tso.records import Decoding
+from tso.sample import decode
+from tso.sample.base import uniforms
+
+STOPS = [3, 5]
+COMMON = [2, 9, 8, 7, 6, 9, 10, 11, 12, 13]
+
+
+def twin(model, prompt, draws, decoding):
+    ids = list(prompt)
+    for step in range(min(len(draws), decoding.max_new_tokens)):
+        scores = model(torch.tensor([ids]), use_cache=False).logits[:, -1]
+        ids.append(int(decode.pick(scores, draws[None, step], decoding)))
+        if ids[-1] in STOPS:
+            break
+    return ids[len(prompt) :]
+
+
+def llama(**options):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=3, pad_token_id=1, **options,
+    )  # fmt: skip
+    return LlamaForCausalLM(config).double().eval()
+
+
+def mistral():
+    """A window so short that the prompts are longer than it."""
+    from transformers import MistralConfig, MistralForCausalLM
+
+    torch.manual_seed(0)
+    config = MistralConfig(
+        vocab_size=20, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, eos_token_id=3, pad_token_id=1, sliding_window=6,
+    )  # fmt: skip
+    return MistralForCausalLM(config).double().eval()
+
+
+def mamba():
+    """No keys and values: its cache can neither be narrowed nor begun by another row's."""
+    from transformers import MambaConfig, MambaForCausalLM
+
+    torch.manual_seed(0)
+    config = MambaConfig(
+        vocab_size=20, hidden_size=16, num_hidden_layers=2, state_size=4, eos_token_id=3, pad_token_id=1
+    )
+    return MambaForCausalLM(config).double().eval()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return llama()
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    common=st.integers(0, len(COMMON)),
+    tails=st.lists(st.lists(st.integers(6, 19), min_size=1, max_size=12), min_size=1, max_size=7),
+    limits=st.lists(st.integers(1, 9), min_size=7, max_size=7),
+)
+@torch.inference_mode()
+def test_a_batch_answers_as_each_row_does_alone(model, seed, common, tails, limits):
+    prompts = [COMMON[:common] + tail for tail in tails]
+    ways = [Decoding(1.5, 0.95, 0, limit) for limit in limits]
+    ways[1::2] = [Decoding(0.7, 1.0, 5, limit) for limit in limits[1::2]]
+    ways = ways[: len(prompts)]
+    draws = torch.from_numpy(uniforms(range(seed, seed + len(prompts)), 9))
+    found = decode.complete(model, prompts, draws, ways, STOPS, 1)
+    assert found == [twin(model, *row) for row in zip(prompts, draws, ways, strict=True)]
+
+
+@pytest.mark.parametrize("family", [mistral, mamba])
+@torch.inference_mode()
+def test_models_with_other_caches_give_the_same_answers(family):
+    other = family()
+    # Recurrent states see padding, as everywhere in transformers, so these rows are of one length.
+    prompts = [[*COMMON, 6 + i, 12] for i in range(6)]
+    ways = [Decoding(1.5, 0.95, 0, 8)] * 6
+    draws = torch.from_numpy(uniforms(range(6), 8))
+    found = decode.complete(other, prompts, draws, ways, STOPS, 1)
+    assert found == [twin(other, *row) for row in zip(prompts, draws, ways, strict=True)]
+    assert len({len(row) for row in found}) > 1, "rows of one length would show nothing"
+
+
+def test_work_that_no_answer_needs_is_not_done(model):
+    """Rows that have ended are not computed again, and the common part of the prompts is read once."""
+    prompts = [[*COMMON, 6 + i] for i in range(10)]
+    draws = torch.from_numpy(uniforms(range(10), 30))
+    shapes = []
+    hook = model.model.embed_tokens.register_forward_pre_hook(lambda _, args: shapes.append(tuple(args[0].shape)))
+    try:
+        found = decode.complete(model, prompts, draws, [Decoding(2.0, 1.0, 0, 30)] * 10, STOPS, 1)
+    finally:
+        hook.remove()
+    assert (1, len(COMMON)) in shapes
+    assert (10, 1) in shapes
+    assert (10, len(prompts[0])) not in shapes
+    computed = sum(rows for rows, columns in shapes if columns == 1)
+    assert computed < 0.75 * 10 * max(map(len, found)), "as much as if no row had left"
