@@ -50,6 +50,18 @@ def test_mistakes(name, tiny, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_changed_folder_of_prompts_is_noticed(tiny, tmp_path):
+    folder = tmp_path / "prompts"
+    folder.mkdir()
+    shutil.copy(tiny / "prompts.jsonl", folder / "a.jsonl")
+    done = run(tiny, tmp_path / "out", f"data.prompts={folder}")
+    assert done.returncode == 0, done.stderr
+    (folder / "b.jsonl").write_text('{"prompt": "is the tea warm ?", "human": "the tea is warm ."}\n')
+    done = run(tiny, tmp_path / "out", f"data.prompts={folder}")
+    assert done.returncode == 2
+    assert f"{folder} has changed since this run began" in done.stderr
+
+
 def test_a_damaged_store_is_refused(tiny, tmp_path):
     output = tmp_path / "out"
     output.mkdir()

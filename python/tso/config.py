@@ -116,6 +116,7 @@ class PairSection:
     label: str = option("prior", one_of("prior", "implicit", "agreement"))
     max_pairs: int = option(4, POSITIVE)  # K, a prompt
     max_uses: int = option(3, POSITIVE)  # m, a response
+    max_kept: int | None = option(None, POSITIVE)  # an iteration trains on at most so many, the surest ones; None: all
     ngram: int = option(3, POSITIVE)
     near_threshold: float = option(0.8, SHARE)  # Jaccard from which two texts count as the same
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair

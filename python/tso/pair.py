@@ -7,7 +7,7 @@ tso.diversity).
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -169,14 +169,29 @@ def pair_id(iteration: int, a: Response, b: Response) -> str:
 
 
 def settle(store: RunStore, options: PairSection, iteration: int, purpose: str = "train") -> None:
-    """Look for contradictions once more when corrections have given the pairs their final direction."""
+    """Look for contradictions once more when corrections have given the pairs their final direction; keep the surest."""
     stage = f"settle/{purpose}"
     if store.done(iteration, stage):
         return
     fresh = store.pairs(iteration, purpose)
     texts = store.responses_by_id(s for p in fresh for s in (p.label.chosen, p.label.rejected) if s is not None)
     refused = contradictions(store, fresh, texts, options, purpose)
+    gone = {r[0] for r in refused}
+    refused += surplus([p for p in fresh if p.id not in gone], options.max_kept)
     store.commit(iteration, stage, drop_rows(iteration, stage, "pair", refused), info={"dropped_pairs": len(refused)})
+
+
+def surplus(pairs: Sequence[Pair], most: int | None) -> list[tuple[str, str, str]]:
+    """(pair id, reason, detail) of the pairs beyond the `most` surest; among equally sure ones every prompt has its turn."""
+    if most is None or len(pairs) <= most:
+        return []
+    seen: Counter[str] = Counter()
+    turn = {}
+    for p in pairs:
+        turn[p.id] = seen[p.prompt_id]
+        seen[p.prompt_id] += 1
+    ranked = sorted(pairs, key=lambda p: (-p.label.confidence, turn[p.id]))  # stable: equal ones stay in order
+    return [(p.id, "surplus", f"confidence {p.label.confidence:.2f}") for p in ranked[most:]]
 
 
 def _filter(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch.nn import functional as F
 from tso.config import TrainingSection
@@ -15,7 +16,8 @@ def plain_logp(model, prompt, answer):
     return F.log_softmax(logits, -1)[range(len(answer)), torch.tensor(answer)].sum()
 
 
-def test_losses_equal_plain_dpo(tiny, tmp_path):
+@pytest.mark.parametrize("share", [False, True])
+def test_losses_equal_plain_dpo(tiny, tmp_path, share):
     gen = torch.Generator().manual_seed(3)
 
     def ids(n):
@@ -27,7 +29,7 @@ def test_losses_equal_plain_dpo(tiny, tmp_path):
         for p in reference.parameters():
             p.add_(0.02 * torch.randn(p.shape, generator=gen, dtype=torch.float64))
     pairs = [Example(f"p{i}", ids(4 + i), ids(3 + i), ids(7 - i)) for i in range(6)]
-    collator = Collator(1)
+    collator = Collator(1, share=share)
     sides = [(p.prompt, answer) for p in pairs for answer in (p.chosen, p.rejected)]
     known = [logp for part in side_logps(reference, sides, 1, 4, average=False) for logp in part]
     pairs = [replace(p, ref_chosen=w, ref_rejected=r) for p, w, r in zip(pairs, known[::2], known[1::2], strict=True)]

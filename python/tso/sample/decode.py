@@ -25,8 +25,9 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicLayer
 
+from tso.caches import holds_all, plain_cache
 from tso.records import Decoding
 
 LEAST_PREFIX = 8  # tokens; a forward pass of its own for fewer is not worth it
@@ -58,7 +59,7 @@ def complete(
     sequences, mask = _left_padded(prompts, width, pad_token_id, draws.device)
     most = width + torch.tensor([min(d.max_new_tokens, steps) for d in decodings], device=draws.device)
     leave = _Leave(torch.tensor(stops, device=draws.device), width)
-    criteria = StoppingCriteriaList([leave] if _plain_cache(model) else [])
+    criteria = StoppingCriteriaList([leave] if _narrows(model) else [])
     known = _read_common(model, prompts, width) if len(prompts) > 1 else {}
     rows = torch.arange(len(prompts), device=draws.device)
     answers: list[list[int]] = [[]] * len(prompts)
@@ -82,7 +83,7 @@ def complete(
             stopping_criteria=criteria,
             **known,
         )
-        known, sequences = _cache_of(out), out.sequences
+        known, sequences = plain_cache(out), out.sequences
         ended = leave.ended(sequences)
         for row, ids in zip(rows[ended].tolist(), sequences[ended, width:].tolist(), strict=True):
             answers[row] = _to_first(stops, ids)[: decodings[row].max_new_tokens]
@@ -195,18 +196,9 @@ class _Leave(StoppingCriteria):
         return stopped | (sequences.shape[1] >= self.most)
 
 
-def _cache_of(out: Any) -> dict[str, DynamicCache]:
-    """The cache of a model's or generate's output as the option that gives it back; nothing where it is not plain."""
-    name = "cache" if "cache" in out else "past_key_values"  # transformers 5.24 renamed it
-    cache = out.get(name)
-    layers = cache.layers if type(cache) is DynamicCache else []
-    plain = bool(layers) and all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in layers)
-    return {name: cache} if plain else {}
-
-
-def _plain_cache(model: PreTrainedModel) -> bool:
+def _narrows(model: PreTrainedModel) -> bool:
     one = torch.zeros((1, 1), dtype=torch.long, device=model.device)
-    return bool(_cache_of(model(one, use_cache=True)))
+    return bool(plain_cache(model(one, use_cache=True)))
 
 
 def _read_common(model: PreTrainedModel, prompts: Sequence[list[int]], width: int) -> dict[str, DynamicCache]:
@@ -219,14 +211,13 @@ def _read_common(model: PreTrainedModel, prompts: Sequence[list[int]], width: in
     common = [tokens[0] for tokens in alike]
     if len(common) < LEAST_PREFIX:
         return {}
-    known = _cache_of(model(torch.tensor([common], device=model.device), use_cache=True))
+    known = plain_cache(model(torch.tensor([common], device=model.device), use_cache=True))
     padding = torch.tensor([width - len(p) for p in prompts], device=model.device)
     columns = torch.arange(len(common), device=model.device)[None] - padding[:, None]
     for cache in known.values():
-        layers = [layer for layer in cache.layers if type(layer) is DynamicLayer]
-        if len(layers) < len(cache.layers):
-            return {}  # a sliding window may have dropped some already
-        for layer in layers:
+        if not holds_all(cache):
+            return {}
+        for layer in cast(list[DynamicLayer], cache.layers):
             layer.keys, layer.values = (
                 cast(torch.Tensor, kept)[0][:, columns.clamp_min(0)].transpose(0, 1).contiguous()
                 for kept in (layer.keys, layer.values)

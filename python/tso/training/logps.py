@@ -90,13 +90,15 @@ def _pair_rows(
 
 def score(config: Config, sides: Iterable[Side], path: str, label: str, face: Face) -> dict[Side, float]:
     """Log-prob in nats of each different answer under the model at `path`; see side_logps."""
-    # By length, so that little is padded; the result does not depend on the order in which they were asked for.
-    ordered = sorted(set(sides), key=lambda side: (len(side[0]) + len(side[1]), side))
+    # Answers to one prompt side by side, so that it is read once, and the rest by length, so that little is padded. The
+    # result does not depend on the order in which they were asked for.
+    ordered = sorted(set(sides), key=lambda side: (len(side[0]), side[0], len(side[1]), side[1]))
     if not ordered:
         return {}
     device = device_for(config.model.device)
     model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
-    pad, size = load_tokenizer(path).pad_token_id, 2 * config.training.per_device_train_batch_size
+    # Without gradients nothing is kept, so more rows fit than in training.
+    pad, size = load_tokenizer(path).pad_token_id, 8 * config.training.per_device_train_batch_size
     values: list[float] = []
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=config.training.bf16)
     with face.bar(label, len(ordered), "answers") as advance, autocast:

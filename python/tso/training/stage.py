@@ -30,6 +30,7 @@ from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
 from tso.training.reference import ROW, located
 from tso.training.resume import ResumePoints
+from tso.training.states import shares
 from tso.training.trainer import PairTrainer, adapted, training_arguments
 
 OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
@@ -85,10 +86,10 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
     scratch = _scratch(store, iteration)
     args = training_arguments(config.training, str(scratch), config.run.seed + iteration, device)
     set_seed(args.seed)  # adapters begin with random weights
+    # Gradient checkpointing keeps no cache, so every answer is then read with its prompt.
+    collator = Collator(tokenizer.pad_token_id, share=not config.training.gradient_checkpointing and shares(model))
     with adapted(model, config.training) as trained:
-        trainer = PairTrainer(
-            trained, args, config.training, train_dataset=examples, data_collator=Collator(tokenizer.pad_token_id)
-        )
+        trainer = PairTrainer(trained, args, config.training, train_dataset=examples, data_collator=collator)
         points = ResumePoints(trainer, scratch)
         done, begin = points.newest()
         with face.bar(f"iteration {iteration}: training", _steps(len(examples), config), "steps", done) as advance:

@@ -20,7 +20,8 @@ from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
 
 from tso.config import TrainingSection
 from tso.errors import ConfigError, MissingDependency, ModelError
-from tso.training.collate import Example, Side, padded
+from tso.training.collate import Side, batch_of
+from tso.training.states import hidden_states, on_device, shares
 
 
 @dataclass(slots=True)
@@ -62,27 +63,20 @@ def head_of(model: PreTrainedModel) -> Head:
     )
 
 
-def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
-    """[2B, T, H]: the backbone's last hidden states, after its final norm."""
-    unwrap = getattr(model, "get_base_model", None)  # adapters have it
-    inner: PreTrainedModel = model if unwrap is None else unwrap()
-    out = inner.base_model(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, return_dict=True
-    )
-    states: torch.Tensor = out.last_hidden_state
-    return states
-
-
 @torch.no_grad()
 def side_logps(
     model: PreTrainedModel, sides: Sequence[Side], pad_token_id: int, batch_size: int, *, average: bool
 ) -> Iterator[list[float]]:
-    """Log-probs of answers in nats, `batch_size` at a time: sums over an answer's tokens, or means with `average`."""
+    """Log-probs of answers in nats, `batch_size` at a time: sums over an answer's tokens, or means with `average`.
+
+    Neighbours with one prompt share its reading, where the model can.
+    """
     head = head_of(model)
     device = next(model.parameters()).device
     model.eval()
+    share = shares(model)
     for start in range(0, len(sides), batch_size):
-        batch = {k: v.to(device) for k, v in padded(sides[start : start + batch_size], pad_token_id).items()}
+        batch = on_device(batch_of(sides[start : start + batch_size], pad_token_id, share=share), device)
         logps = linear_sequence_logps(
             hidden_states(model, batch),
             head.weight,
@@ -93,17 +87,6 @@ def side_logps(
             average=average,
         )
         yield logps.double().cpu().tolist()
-
-
-def pair_logps(
-    model: PreTrainedModel, examples: Sequence[Example], pad_token_id: int, batch_size: int, *, average: bool
-) -> Iterator[list[tuple[str, float, float]]]:
-    """(pair id, chosen, rejected) log-probs in nats, `batch_size` pairs at a time."""
-    sides = [side for e in examples for side in ((e.prompt, e.chosen), (e.prompt, e.rejected))]
-    batches = side_logps(model, sides, pad_token_id, 2 * batch_size, average=average)
-    for start, logps in zip(range(0, len(examples), batch_size), batches, strict=True):
-        ids = [e.pair_id for e in examples[start : start + batch_size]]
-        yield list(zip(ids, logps[::2], logps[1::2], strict=True))
 
 
 class PairTrainer(Trainer):
@@ -154,6 +137,12 @@ class PairTrainer(Trainer):
         # Gradients are averaged over ranks, while the normaliser already counts the pairs of all of them.
         loss = out.loss * self.accelerator.num_processes if self.args.world_size > 1 else out.loss
         return (loss, out) if return_outputs else loss
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Forward and backward products of the tokens read, as the Trainer counts them: 6 a token and weight."""
+        tokens = sum(level["input_ids"].numel() for level in inputs["levels"])
+        weights: int = self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
+        return 6 * tokens * weights
 
     def _note(self, pair_ids: list[str], out: Any) -> None:
         columns = [
