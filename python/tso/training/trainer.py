@@ -140,9 +140,9 @@ class PairTrainer(Trainer):
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Forward and backward products of the tokens read, as the Trainer counts them: 6 a token and weight."""
-        tokens = sum(level["input_ids"].numel() for level in inputs["levels"])
-        weights: int = self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
-        return 6 * tokens * weights
+        tokens: int = sum(level["input_ids"].numel() for level in inputs["levels"])
+        weights = self.accelerator.unwrap_model(self.model).num_parameters(exclude_embeddings=True)
+        return 6 * tokens * int(weights)
 
     def _note(self, pair_ids: list[str], out: Any) -> None:
         columns = [
