@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tso.errors import InternalError
 from tso.training.collate import IGNORE, batch_of
 from tso.training.states import hidden_states, shares
 
@@ -65,6 +66,19 @@ def test_only_models_that_can_share_do():
     assert shares(llama())
     assert not shares(mistral())
     assert not shares(mamba())
+
+
+def test_a_shared_batch_is_never_read_without_its_beginning():
+    batch = batch_of([((6, 7, 8), (9, 10)), ((6, 7, 8), (11,))], PAD, share=True)
+    with pytest.raises(InternalError, match="kept no cache"):
+        hidden_states(mamba_that_takes_positions(), batch)
+
+
+def mamba_that_takes_positions():
+    model = mamba()
+    forward = model.base_model.forward
+    model.base_model.forward = lambda position_ids, **options: forward(**options)
+    return model
 
 
 def test_a_model_that_reads_positions_wrongly_is_found_out(monkeypatch):

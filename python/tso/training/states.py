@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel
 
 from tso.caches import holds_all, plain_cache
+from tso.errors import InternalError
 from tso.training.collate import batch_of
 
 # Relative distance between shared and whole reading that rounding may make, and no mistake would.
@@ -23,7 +24,8 @@ CLOSE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.bfloat16: 0.05, torch.f
 def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor:
     """[N, T, H]: the backbone's last hidden states over the last of batch["levels"], after its final norm.
 
-    batch: as collate.batch_of makes it, on the model's device.
+    batch: as collate.batch_of makes it, on the model's device. Raises InternalError for a shared batch and a model that
+    keeps no cache, which `shares` tells beforehand.
     """
     backbone = _backbone(model)
     *above, last = batch["levels"]
@@ -33,6 +35,8 @@ def hidden_states(model: PreTrainedModel, batch: dict[str, Any]) -> torch.Tensor
     known: dict[str, Any] = {}
     mask = last["attention_mask"].new_zeros((1, 0))
     for level in (*above, last):
+        if mask.shape[1] and not known:
+            raise InternalError(f"{type(model).__name__} kept no cache of a shared beginning; please report this")
         parent, ids = level["parent"], level["input_ids"]
         for cache in known.values():
             cache.batch_select_indices(parent)
