@@ -34,6 +34,7 @@ def test_yaml_round_trip(tmp_path):
         ("training.learning_rate=inf", "training.learning_rate=inf: must be greater than 0, and finite"),
         ("data.max_prompts=0", "data.max_prompts=0: must be greater than 0"),
         ("training.beta=nan", "must be a number"),
+        ("training.chosen_floor=1", "training.chosen_floor=1.0: must not be positive"),
         ("training.per_device_train_batch_size=1.5", "must be a whole number"),
         ("matrix.refresh=maybe", "must be true or false"),
         ("update.reference=often", "must be one of hard, soft, none"),

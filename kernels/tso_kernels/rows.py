@@ -1,73 +1,106 @@
-"""What is done to a tile of logits, row by row, in plain torch: the twin of the Triton kernels in row_logprob.py.
+"""Which rows count, in which order: from padded or packed labels to one compact list of completion rows.
 
-R rows, V vocabulary. Arithmetic is float32 for every narrower dtype, float64 for float64.
+Sequences become slots. Unpaired, slot s is sequence s. Paired, pair i owns the neighbouring slots 2i (chosen, sequence
+i) and 2i + 1 (rejected, sequence B + i), so that a group of whole pairs is one contiguous run of rows. This file knows
+nothing of logits.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
 import torch
 from torch import Tensor
 
-from tso_kernels.reference import shape_logits
+from tso_kernels.options import IGNORE
+
+# No matrix product has fewer rows than this. BLAS libraries switch to other kernels, with another order of summation,
+# for a handful of rows; above it, on the CPUs we tried, a row's logits do not depend on which rows stand beside it.
+MIN_ROWS = 64
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.float()
+@dataclass(frozen=True)
+class Rows:
+    """The counted rows of a batch, slot after slot, in their original order within a slot."""
+
+    index: Tensor  # [R] int64: position in the flattened hidden states
+    targets: Tensor  # [R] int64: the label of each
+    counts: list[int]  # rows of each slot, on the host
+    starts: list[int]  # first row of each slot, and R at the end
+    lengths: Tensor  # [slots] counts on the device, at least 1 each: what `average` divides by
+
+    def repeat(self, per_slot: Tensor, first: int = 0) -> Tensor:
+        """Give every row its slot's value, for the slots first, first + 1, ... that `per_slot` covers."""
+        counts = self.counts[first : first + len(per_slot)]
+        repeats = torch.tensor(counts, dtype=torch.int64).to(per_slot.device, non_blocking=True)
+        return torch.repeat_interleave(per_slot, repeats, output_size=sum(counts))
 
 
-def logprob(logits: Tensor, labels: Tensor, softcap: float | None, logit_scale: float) -> tuple[Tensor, Tensor]:
-    """(log-prob of the label, log-sum-exp), both [R] float32, of raw logits [R, V] and labels [R]."""
-    z = shape_logits(_wide(logits), softcap, logit_scale)
-    lse = torch.logsumexp(z, dim=-1)
-    target = z.gather(-1, labels[:, None]).squeeze(-1)
-    return (target - lse).clamp(max=0.0), lse
+def select_rows(labels: Tensor, sequence_ids: Tensor | None, sequences: int, vocabulary: int, *, paired: bool) -> Rows:
+    """Compact labels [N, T], or labels [R] with sequence_ids [R], to the rows that count. One host synchronisation.
 
-
-def grad_(
-    logits: Tensor, labels: Tensor, lse: Tensor, coef: Tensor, softcap: float | None, logit_scale: float
-) -> Tensor:
-    """Overwrite raw logits [R, V] by coef x d(log-prob)/d(raw logit); returns them.
-
-    d(log p_y)/dz = onehot(y) - softmax(z); the chain rule adds logit_scale, and 1 - (z / softcap)^2 for a softcap.
+    Raises ValueError where a counted label is outside 0..V-1, or its sequence id outside 0..N-1.
     """
-    z = shape_logits(_wide(logits), softcap, logit_scale)
-    slope = torch.exp(z - lse[:, None]).neg_()
-    slope[torch.arange(len(labels), device=labels.device), labels] += 1.0
-    if softcap is not None:
-        slope *= 1.0 - (z / softcap) ** 2
-    slope *= (coef * logit_scale)[:, None]
-    return logits.copy_(slope)
+    flat = labels.reshape(-1)
+    index = torch.nonzero(flat != IGNORE).squeeze(1)
+    targets = flat[index].to(torch.int64)
+    ids = index // max(labels.shape[-1], 1) if sequence_ids is None else sequence_ids[index].to(torch.int64)
+    known = ids.clamp(0, max(sequences - 1, 0))
+    counts = _host_counts(known, sequences, bad=((targets < 0) | (targets >= vocabulary), known != ids))
+    slots = 2 * (known % (sequences // 2)) + known // (sequences // 2) if paired and sequences else known
+    order = torch.argsort(slots, stable=True)
+    if paired:
+        half = sequences // 2
+        counts = [counts[side * half + pair] for pair in range(half) for side in (0, 1)]
+    lengths = torch.tensor(counts, dtype=torch.float32).clamp_min(1).to(labels.device)
+    return Rows(index[order], targets[order], counts, [0, *accumulate(counts)], lengths)
 
 
-def dual_clip_grad(
-    chosen: Tensor,
-    rejected: Tensor,
-    chosen_active: Tensor,
-    rejected_active: Tensor,
-    beta: float,
-    chosen_clip: float,
-    rejected_clip: float,
-    label_smoothing: Tensor | float,
-    weight: Tensor | float,
-) -> tuple[Tensor, Tensor]:
-    """(dL/d chosen log-prob, dL/d rejected log-prob), [B], from unclipped rewards: exactly 0 on a saturated side.
-
-    dL/dd = a * (-(1 - e) * sigmoid(-d) + e * sigmoid(d)).
-    """
-    r_w = torch.where(chosen_active, chosen, torch.full_like(chosen, chosen_clip))
-    r_l = torch.where(rejected_active, rejected, torch.full_like(rejected, -rejected_clip))
-    p = torch.sigmoid(r_w - r_l)
-    slope = beta * weight * (label_smoothing * p - (1 - label_smoothing) * (1 - p))
-    zero = torch.zeros_like(slope)
-    return torch.where(chosen_active, slope, zero), torch.where(rejected_active, -slope, zero)
+def _host_counts(ids: Tensor, sequences: int, bad: tuple[Tensor, Tensor]) -> list[int]:
+    """Rows of each sequence, brought to the host together with the two range checks."""
+    checks = torch.stack([flag.sum() for flag in bad])
+    *counts, bad_labels, bad_ids = torch.cat([torch.bincount(ids, minlength=sequences), checks]).tolist()
+    if bad_labels:
+        raise ValueError(f"{bad_labels} labels are outside 0..V-1; mark positions that do not count with {IGNORE}")
+    if bad_ids:
+        raise ValueError(f"{bad_ids} counted rows have a sequence id outside 0..{sequences - 1}")
+    return counts
 
 
-def segment_sum(values: Tensor, segments: Tensor, count: int) -> Tensor:
-    """Sums [count] of values [R] by segment number [R]; in row order, so that two runs agree bit for bit."""
-    if values.device.type == "cpu":
-        return torch.zeros(count, dtype=values.dtype).index_add_(0, segments, values)
-    lengths = torch.bincount(segments, minlength=count)
-    ends = lengths.cumsum(0)
-    order = torch.argsort(segments, stable=True)
-    sums = torch.cat([values.new_zeros(1, dtype=torch.float64), values[order].double().cumsum(0)])
-    return (sums[ends] - sums[ends - lengths]).to(values.dtype)
+def row_capacity(vocabulary: int, itemsize: int, budget: int) -> int:
+    """How many rows of logits fit `budget` bytes, never fewer than `MIN_ROWS`."""
+    return max(MIN_ROWS, budget // max(vocabulary * itemsize, 1))
+
+
+def split_span(start: int, stop: int, capacity: int) -> list[tuple[int, int]]:
+    """Cut [start, stop) into the fewest pieces of at most `capacity` rows, as equal as can be."""
+    pieces = -(-(stop - start) // capacity)
+    cuts = [start + (stop - start) * piece // max(pieces, 1) for piece in range(pieces + 1)]
+    return list(pairwise(cuts))
+
+
+def group_pairs(counts: list[int], capacity: int) -> list[tuple[int, int]]:
+    """Cut pairs (two slots each) into runs [first, last) of at most `capacity` rows; a larger pair is its own run."""
+    groups: list[tuple[int, int]] = []
+    first, used = 0, 0
+    for pair in range(len(counts) // 2):
+        size = counts[2 * pair] + counts[2 * pair + 1]
+        if pair > first and used + size > capacity:
+            groups.append((first, pair))
+            first, used = pair, 0
+        used += size
+    return [*groups, (first, len(counts) // 2)]
+
+
+def nonzero_runs(values: list[float], starts: list[int], first: int = 0) -> list[tuple[int, int]]:
+    """Row spans of the maximal runs of slots (from `first` on) whose value is not 0; empty slots never split one."""
+    runs: list[tuple[int, int]] = []
+    for slot, value in enumerate(values, first):
+        start, stop = starts[slot], starts[slot + 1]
+        if value == 0 or start == stop:
+            continue
+        if runs and runs[-1][1] == start:
+            start = runs.pop()[0]
+        runs.append((start, stop))
+    return runs

@@ -144,8 +144,11 @@ class TrainingSection:
     per_device_train_batch_size: int = option(4, POSITIVE)  # pairs
     gradient_accumulation_steps: int = option(1, POSITIVE)
     beta: float = option(0.1, POSITIVE)
-    chosen_clip: float = option(math.inf, BOUND)  # C_w, reward units
-    rejected_clip: float = option(math.inf, BOUND)  # C_l, reward units
+    chosen_clip: float = option(math.inf, BOUND)  # C_w: a chosen reward above it is pushed no further; reward units
+    rejected_clip: float = option(math.inf, BOUND)  # C_l: a rejected reward below -C_l is pushed no further
+    # The other end of either side: a pair that has gone so far the wrong way is given up.
+    chosen_floor: float = option(-math.inf, (lambda x: x <= 0, "must not be positive; -inf is no bound"))
+    rejected_ceiling: float = option(math.inf, BOUND)
     label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
     sft_weight: float = option(0.0, NOT_NEGATIVE)
     average_logps: bool = option(False)

@@ -139,7 +139,8 @@ def _card(config: Config, iteration: int, pairs: int) -> str:
         f"---\nbase_model: {config.model.name_or_path}\nlibrary_name: transformers\ntags: [tso, dpo, preference-optimization]\n---\n\n"
         f"# Policy after iteration {iteration}\n\n"
         f"Trained by tso (TSO, arXiv 2409.02118) on {pairs} pairs sampled and corrected in this iteration, with the "
-        f"dual-clip loss: beta {training.beta}, bounds {training.chosen_clip} and {training.rejected_clip}, "
+        f"dual-clip loss: beta {training.beta}, chosen reward within {training.chosen_floor} to {training.chosen_clip}, "
+        f"rejected within {-training.rejected_clip} to {training.rejected_ceiling}, "
         f"learning rate {training.learning_rate}, {training.method} fine-tuning. Settings: `{dumps({'seed': config.run.seed})}`; "
         "all of them are in config.yaml beside the iteration folders, the pairs in pairs.parquet.\n"
     )

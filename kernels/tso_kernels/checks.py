@@ -1,0 +1,167 @@
+"""Validation of what callers pass in: every check names the argument and says what to do about it.
+
+Checks that would have to wait for a device are made on CPU tensors only, except those of labels in the linear paths,
+which need a round trip anyway (see `rows.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tso_kernels.options import IGNORE, Bounds, PairRule, Shaping
+
+Clip = float | tuple[float, float]
+
+
+def check_floating(name: str, value: Any, *shape: str) -> Tensor:
+    """`value` as a floating-point tensor with a dimension for every letter of `shape`; any shape if there are none."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} must have a floating-point dtype, not {value.dtype}")
+    if shape and value.dim() != len(shape):
+        raise ValueError(f"{name} must have shape [{', '.join(shape)}], not {list(value.shape)}")
+    return value
+
+
+def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """Labels of the given shape: int64 or int32, on the device of the tensor they label."""
+    if not isinstance(labels, Tensor) or labels.dtype not in (torch.int64, torch.int32):
+        kind = labels.dtype if isinstance(labels, Tensor) else type(labels).__name__
+        raise TypeError(
+            f"labels must be an int64 or int32 tensor, not {kind}; positions that do not count are {IGNORE}"
+        )
+    if tuple(labels.shape) != shape:
+        raise ValueError(
+            f"labels must have shape {list(shape)}, not {list(labels.shape)}; shift them first, so that labels[n, t] "
+            "is the token that position t predicts"
+        )
+    check_device("labels", labels, like)
+    return labels
+
+
+def check_label_range(labels: Tensor, vocabulary: int) -> None:
+    """On the CPU, every counted label is a token of the vocabulary."""
+    if labels.device.type == "cpu" and bool(((labels != IGNORE) & ((labels < 0) | (labels >= vocabulary))).any()):
+        raise ValueError(f"labels must be in 0..{vocabulary - 1}, or {IGNORE} where a position does not count")
+
+
+def check_device(name: str, tensor: Tensor, like: Tensor) -> None:
+    if tensor.device != like.device:
+        raise ValueError(f"{name} is on {tensor.device}, but must be on {like.device}; move it with .to({like.device})")
+
+
+def check_head(weight: Any, bias: Any, hidden: Tensor) -> None:
+    """The head's weight [V, H] and bias [V] fit hidden states [..., H]."""
+    if isinstance(weight, torch.nn.Module):
+        if any("lora_" in name for name, _ in weight.named_parameters()):
+            raise TypeError("LoRA on lm_head is not supported: leave lm_head out of target_modules, or merge it first")
+        raise TypeError("the head must be its weight tensor [V, H]: pass lm_head.weight, and lm_head.bias as bias")
+    if hasattr(weight, "full_tensor"):
+        raise TypeError("the head's weight is a DTensor: gather it first, with full_tensor(grad_placements=...)")
+    check_floating("the head's weight", weight, "V", "H")
+    if weight.shape[1] != hidden.shape[-1]:
+        raise ValueError(f"hidden states have size {hidden.shape[-1]}, but the head's weight is {list(weight.shape)}")
+    check_device("the head's weight", weight, hidden)
+    if bias is not None:
+        check_floating("bias", bias, "V")
+        check_device("bias", bias, hidden)
+        if len(bias) != len(weight):
+            raise ValueError(f"bias must have shape [{len(weight)}], not {list(bias.shape)}")
+
+
+def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    """The dtype of the head's products: autocast's where that is on, else the one both tensors share."""
+    device = hidden.device.type
+    if torch.is_autocast_enabled(device) and torch.float64 not in (hidden.dtype, weight.dtype):
+        return torch.get_autocast_dtype(device)
+    if hidden.dtype != weight.dtype:
+        raise TypeError(f"hidden is {hidden.dtype} and the head's weight {weight.dtype}; cast one, or use autocast")
+    return hidden.dtype
+
+
+def check_hidden(hidden: Any, sequence_ids: Any) -> None:
+    """Padded hidden states [N, T, H] have no ids; packed ones [R, H] have an integer id for every row."""
+    check_floating("hidden", hidden)
+    if sequence_ids is None:
+        if hidden.dim() != 3:
+            raise ValueError(f"hidden must be [N, T, H], or [R, H] with sequence_ids [R]; it is {list(hidden.shape)}")
+        return
+    if hidden.dim() != 2:
+        raise ValueError(f"sequence_ids go with packed hidden states [R, H], not {list(hidden.shape)}")
+    if not isinstance(sequence_ids, Tensor) or sequence_ids.dtype not in (torch.int64, torch.int32):
+        raise TypeError("sequence_ids must be an int64 or int32 tensor")
+    if sequence_ids.shape != hidden.shape[:1]:
+        raise ValueError(f"sequence_ids must have shape [{len(hidden)}], not {list(sequence_ids.shape)}")
+    check_device("sequence_ids", sequence_ids, hidden)
+
+
+def make_shaping(softcap: float | None, logit_scale: float) -> Shaping:
+    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
+        raise ValueError(f"softcap must be positive, or None for no cap; it is {softcap}")
+    if not math.isfinite(logit_scale) or logit_scale == 0:
+        raise ValueError(f"logit_scale must be finite and not 0; it is {logit_scale}")
+    return Shaping(None if softcap is None else float(softcap), float(logit_scale))
+
+
+def make_rule(beta: float, chosen_clip: Clip, rejected_clip: Clip) -> PairRule:
+    """C means [-inf, C] for the chosen side and [-C, inf] for the rejected; (lower, upper) means itself on either."""
+    if not (math.isfinite(beta) and beta > 0):
+        raise ValueError(f"beta must be positive and finite; it is {beta}")
+    chosen = _bounds("chosen_clip", chosen_clip, lambda c: Bounds(-math.inf, c))
+    rejected = _bounds("rejected_clip", rejected_clip, lambda c: Bounds(-c, math.inf))
+    return PairRule(float(beta), chosen, rejected)
+
+
+def _bounds(name: str, clip: Clip, one_sided: Any) -> Bounds:
+    if isinstance(clip, tuple):
+        if len(clip) != 2 or not clip[0] <= clip[1]:
+            raise ValueError(f"{name} must be one bound or (lower, upper) with lower <= upper; it is {clip}")
+        return Bounds(float(clip[0]), float(clip[1]))
+    if not clip >= 0:
+        raise ValueError(f"{name} must be 0 or more, in reward units (inf for no bound); it is {clip}")
+    bounds: Bounds = one_sided(float(clip))
+    return bounds
+
+
+def per_pair(
+    name: str, value: Tensor | float | None, default: float, below: float, like: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """An option that is one number or a tensor [B], as a constant tensor [B]; finite values in [0, below)."""
+    if value is None or isinstance(value, (int, float)):
+        number = default if value is None else float(value)
+        _check_range(name, 0 <= number < below, below)
+        return torch.full((len(like),), number, dtype=dtype, device=like.device)
+    check_floating(name, value, "B")
+    if len(value) != len(like):
+        raise ValueError(f"{name} must be a number or have shape [{len(like)}], not {list(value.shape)}")
+    check_device(name, value, like)
+    if value.device.type == "cpu":
+        _check_range(name, bool(((value >= 0) & (value < below)).all()), below)
+    return value.detach().to(dtype)
+
+
+def _check_range(name: str, good: bool, below: float) -> None:
+    if not good:
+        raise ValueError(f"{name} must be in [0, {below})" if math.isfinite(below) else f"{name} must be 0 or more")
+
+
+def check_reduction(reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
+    """The normalizer as a number or a constant of no dimensions, None where there is none."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+    if normalizer is None:
+        return None
+    if reduction != "mean":
+        raise ValueError(f"normalizer is what reduction='mean' divides by; it means nothing with {reduction!r}")
+    if isinstance(normalizer, Tensor):
+        if normalizer.numel() != 1:
+            raise ValueError(f"normalizer must be one number, not a tensor of shape {list(normalizer.shape)}")
+        return normalizer.detach().reshape(())
+    if not (math.isfinite(normalizer) and normalizer > 0):
+        raise ValueError(f"normalizer must be positive: the number of pairs of the global batch; it is {normalizer}")
+    return normalizer

@@ -1,0 +1,145 @@
+"""The language-model head over compacted rows: one reused tile of logits, and the three matrix products.
+
+Shared by every path that starts from hidden states. It knows neither pairs nor losses: it scores rows, and takes one
+coefficient a row (the derivative of the loss by that row's log-probability) for the gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tso_kernels.options import Shaping, accumulation_dtype
+from tso_kernels.rows import MIN_ROWS, Rows, split_span
+
+_VOCABULARY_BLOCK = 8192  # rows of the head whose half-precision gradient is widened to fp32 at a time
+
+
+class Job(NamedTuple):
+    """What a pass over the head needs beside its tensors."""
+
+    rows: Rows
+    shaping: Shaping
+    ops: ModuleType  # torch_ops or triton_ops
+    dtype: torch.dtype  # of the products: the inputs' own, or autocast's
+    capacity: int  # rows of the logits tile
+
+
+class Wanted(NamedTuple):
+    """Which gradients anyone will ask for; all False under no_grad."""
+
+    hidden: bool
+    weight: bool
+    bias: bool
+
+
+@contextmanager
+def autocast_off(device: torch.device) -> Iterator[None]:
+    """The passes choose their own dtypes; autocast must not change them from under an `out=`."""
+    with torch.autocast(device_type=device.type, enabled=False):
+        yield
+
+
+class Gradients:
+    """Accumulators of the gradients of one pass, None where nobody asks; half-precision inputs are summed in fp32."""
+
+    def __init__(self, x: Tensor, weight: Tensor, wanted: Wanted) -> None:
+        wide = accumulation_dtype(x.dtype)
+        self.coef = x.new_zeros(len(x), dtype=wide)
+        self.x = torch.zeros_like(x) if wanted.hidden else None  # without `coef`, which multiplies it at the end
+        self.weight = x.new_zeros(weight.shape, dtype=wide) if wanted.weight else None
+        self.bias = x.new_zeros(len(weight), dtype=wide) if wanted.bias else None
+
+    def scaled(self, scale: Tensor | float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of rows, weight and bias times a scalar (on the device, so that nothing waits); uses them up."""
+        d_x = None if self.x is None else self.x * (self.coef * scale).unsqueeze(1)
+        d_weight = None if self.weight is None else self.weight.mul_(scale)
+        d_bias = None if self.bias is None else self.bias.mul_(scale)
+        return d_x, d_weight, d_bias
+
+
+class HeadPass:
+    """Scores rows [R, H] against the head, and gathers the gradients of what was scored."""
+
+    def __init__(self, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, wanted: Wanted) -> None:
+        self.job = job
+        self.x = hidden.reshape(-1, hidden.shape[-1])[job.rows.index].to(job.dtype)
+        self.weight = weight.to(job.dtype)
+        self.bias = None if bias is None else bias.to(job.dtype)
+        self.logps = self.x.new_zeros(len(self.x), dtype=accumulation_dtype(job.dtype))
+        self.lse = torch.zeros_like(self.logps)
+        self.gradients = Gradients(self.x, self.weight, wanted)
+        self._tile = self.x.new_empty(max(min(job.capacity, len(self.x)), MIN_ROWS), len(weight))
+
+    def tiles(self, start: int, stop: int) -> list[tuple[int, int]]:
+        return split_span(start, stop, self.job.capacity)
+
+    def logits(self, start: int, stop: int) -> Tensor:
+        """Raw logits of rows [start, stop) in the tile; valid until the next call."""
+        x = self.x[start:stop]
+        if len(x) < MIN_ROWS:
+            x = F.pad(x, (0, 0, 0, MIN_ROWS - len(x)))
+        out = self._tile[: len(x)]
+        if self.bias is None:
+            torch.mm(x, self.weight.t(), out=out)
+        else:
+            torch.addmm(self.bias, x, self.weight.t(), out=out)
+        return out[: stop - start]
+
+    def score(self, start: int, stop: int, logits: Tensor) -> None:
+        """Fill `logps` and `lse` of rows [start, stop) from their logits."""
+        logps, lse = self.job.ops.row_logps(logits, self.job.rows.targets[start:stop], self.job.shaping)
+        self.logps[start:stop], self.lse[start:stop] = logps, lse
+
+    def add_gradients(self, start: int, stop: int, logits: Tensor) -> None:
+        """Overwrite the logits of rows [start, stop) by their gradient and run the gradient products with `coef`.
+
+        The gradient stays unscaled, within [-1, 1] in whatever dtype the logits have, and the small coefficients go to
+        the other factor: a half-precision tile would lose both in one product.
+        """
+        targets, lse, sums = self.job.rows.targets[start:stop], self.lse[start:stop], self.gradients
+        coef = sums.coef[start:stop]
+        grad = self.job.ops.grad_logits(logits, targets, lse, self.job.shaping, None, logits)
+        if sums.x is not None:
+            sums.x[start:stop] = grad @ self.weight
+        if sums.weight is not None:
+            _add_weight_gradient(sums.weight, grad, self.x[start:stop], coef)
+        if sums.bias is not None:
+            sums.bias += coef @ grad.to(coef.dtype)
+
+
+def _add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor, coef: Tensor) -> None:
+    """total [V, H] += grad.T @ (coef * x)."""
+    if total.dtype == x.dtype:
+        total.addmm_(grad.t(), x * coef.unsqueeze(1))
+        return
+    # Half precision: coefficients relative to the largest, so that none underflows; a block of the head at a time.
+    largest = coef.abs().amax().clamp_min(torch.finfo(coef.dtype).tiny)
+    scaled = (x * (coef / largest).unsqueeze(1)).to(x.dtype)
+    for start in range(0, len(total), _VOCABULARY_BLOCK):
+        block = slice(start, start + _VOCABULARY_BLOCK)
+        total[block] += _wide_product(grad[:, block].t(), scaled).mul_(largest)
+
+
+def _wide_product(a: Tensor, b: Tensor) -> Tensor:
+    """a @ b in fp32. fp16 sums may pass 65504 where the CPU has no mixed product, so it widens; bf16 cannot."""
+    if a.is_cuda:
+        return torch.mm(a, b, out_dtype=torch.float32)
+    if a.dtype == torch.float16:
+        return a.float() @ b.float()
+    return (a @ b).float()
+
+
+def scatter_rows(d_x: Tensor | None, index: Tensor, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+    """Put row gradients [R, H] back where their rows came from, in the shape of the hidden states; zeros elsewhere."""
+    if d_x is None:
+        return None
+    full = d_x.new_zeros(shape, dtype=dtype)
+    full.view(-1, shape[-1])[index] = d_x.to(dtype)
+    return full

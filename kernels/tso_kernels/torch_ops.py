@@ -1,0 +1,106 @@
+"""The four row and pair operations in plain torch, for any device: twins of the Triton kernels, with their signatures.
+
+A backend is a module that offers these four names; `chunked.py` is written against them and knows no more of either.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tso_kernels.options import PairRule, PairTerms, Shaping, accumulation_dtype
+
+# Elements of a logits tile turned to fp32 at a time: bounds the temporaries (4 MiB each), with few parallel regions.
+_BLOCK_ELEMENTS = 1 << 20
+_PLAIN = Shaping()
+
+
+def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor, Tensor]:
+    """Log-probability of each row's target, and each row's log-sum-exp: [R, V] and [R] -> [R], [R], fp32 (or float64).
+
+    Rows whose target is negative count for nothing: both results are 0. No log-probability exceeds 0, however
+    its parts were rounded.
+    """
+    dtype = accumulation_dtype(logits.dtype)
+    lse = torch.zeros(len(logits), dtype=dtype, device=logits.device)
+    picked = torch.zeros_like(lse)
+    for block in _row_blocks(logits):
+        shaped = shaping.apply(logits[block].to(dtype))
+        lse[block] = torch.logsumexp(shaped, dim=-1)
+        picked[block] = shaped.gather(1, targets[block].clamp_min(0).unsqueeze(1)).squeeze(1)
+    counted = targets >= 0
+    logps = torch.where(counted, (picked - lse).clamp_max(0.0), 0.0)
+    return logps, torch.where(counted, lse, 0.0)
+
+
+def grad_logits(
+    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor
+) -> Tensor:
+    """coef * d row_logps / d logits, written to `out` (which may be `logits`): coef * (onehot - softmax) * slope.
+
+    Shapes: logits and out [R, V], targets, lse and coef [R]; a coef of None is 1. Rows with a negative target get 0.
+    """
+    silent = targets < 0 if coef is None else (targets < 0) | (coef == 0)
+    for block in _row_blocks(logits):
+        shaped = shaping.apply(logits[block].to(lse.dtype))
+        grad = torch.sub(shaped, lse[block].unsqueeze(1)).exp_().neg_()
+        hot = targets[block].clamp_min(0).unsqueeze(1)
+        grad.scatter_add_(1, hot, torch.ones_like(hot, dtype=grad.dtype))
+        if shaping != _PLAIN:
+            grad.mul_(shaping.slope(shaped))
+        if coef is not None:
+            grad.mul_(coef[block].unsqueeze(1))
+        out[block] = grad.masked_fill_(silent[block].unsqueeze(1), 0.0)  # exactly 0, even where logits are not finite
+    return out
+
+
+def segment_sum(values: Tensor, counts: list[int]) -> Tensor:
+    """Sums of consecutive runs of `values` [R] with the given lengths -> [len(counts)].
+
+    One reduction a segment, so that a sequence's sum never depends on its neighbours, and no atomics on any device.
+    """
+    if not counts:
+        return values.new_zeros(0)
+    return torch.stack([part.sum() for part in torch.split(values, counts)])
+
+
+def pair_terms(
+    policy_chosen: Tensor,
+    policy_rejected: Tensor,
+    ref_chosen: Tensor,
+    ref_rejected: Tensor,
+    rule: PairRule,
+    smoothing: Tensor,
+    weight: Tensor,
+) -> PairTerms:
+    """Losses, derivatives, rewards and masks of B pairs, everything [B]; `reference.dual_clip_terms` in closed form."""
+    u_chosen, u_rejected = policy_chosen - ref_chosen, policy_rejected - ref_rejected
+    chosen_rewards, rejected_rewards = rule.beta * u_chosen, rule.beta * u_rejected
+    v_chosen, chosen_active = _clip(u_chosen, chosen_rewards, rule.beta, *rule.chosen)
+    v_rejected, rejected_active = _clip(u_rejected, rejected_rewards, rule.beta, *rule.rejected)
+    d = rule.beta * (v_chosen - v_rejected)
+    losses = weight * (-(1 - smoothing) * F.logsigmoid(d) - smoothing * F.logsigmoid(-d))
+    # Not sigmoid(d) - (1 - smoothing): that cancels to nothing once the pair is well separated.
+    slope = rule.beta * weight * (smoothing * torch.sigmoid(d) - (1 - smoothing) * torch.sigmoid(-d))
+    return PairTerms(
+        losses,
+        torch.where(chosen_active, slope, 0.0),
+        torch.where(rejected_active, -slope, 0.0),
+        chosen_rewards,
+        rejected_rewards,
+        chosen_active,
+        rejected_active,
+    )
+
+
+def _clip(u: Tensor, reward: Tensor, beta: float, lower: float, upper: float) -> tuple[Tensor, Tensor]:
+    clipped = torch.where(reward > upper, upper / beta, u)
+    clipped = torch.where(reward < lower, lower / beta, clipped)
+    return clipped, ~((reward > upper) | (reward < lower))  # a NaN stays active, hence visible
+
+
+def _row_blocks(logits: Tensor) -> list[slice]:
+    """Slices over the rows, each of about `_BLOCK_ELEMENTS` elements."""
+    rows = max(1, _BLOCK_ELEMENTS // max(logits.shape[1], 1))
+    return [slice(start, start + rows) for start in range(0, len(logits), rows)]

@@ -1,0 +1,77 @@
+"""The gradient of row log-probabilities by the logits, from the logits and their log-sum-exps, in place if wanted."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from tso_kernels.options import Shaping
+from tso_kernels.triton_ops.shaping import on_device, shape_logits, vocabulary_block
+
+
+@triton.jit
+def grad_logits_kernel(
+    logits,
+    targets,
+    lse,
+    coef,
+    out,
+    row_stride,
+    out_stride,
+    V,
+    softcap,
+    scale,
+    HAS_COEF: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_SCALE: tl.constexpr,
+    BLOCK_V: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    lanes = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
+    inside = lanes < V
+    target = tl.load(targets + row)
+    factor = 1.0
+    if HAS_COEF:
+        factor = tl.load(coef + row)
+    factor = tl.where(target < 0, 0.0, factor)
+    raw = tl.load(logits + row * row_stride + lanes, mask=inside, other=0.0)
+    shaped = shape_logits(raw, softcap, scale, HAS_SOFTCAP, HAS_SCALE)
+    hot = tl.where(lanes == target, 1.0, 0.0)
+    grad = (hot - tl.exp(shaped - tl.load(lse + row))) * factor
+    if HAS_SCALE:
+        grad = grad * scale
+    if HAS_SOFTCAP:
+        bend = shaped / softcap
+        grad = grad * (1.0 - bend * bend)
+    grad = tl.where(factor == 0.0, 0.0, grad)  # exactly 0, even where the logits are not finite
+    tl.store(out + row * out_stride + lanes, grad.to(out.dtype.element_ty), mask=inside)
+
+
+def grad_logits(
+    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor
+) -> Tensor:
+    """As `torch_ops.grad_logits`: coef * (onehot - softmax) * slope into `out` [R, V], which may be `logits` itself."""
+    rows, vocabulary = logits.shape
+    if rows == 0:
+        return out
+    block = vocabulary_block(vocabulary)
+    with on_device(logits):
+        grad_logits_kernel[(rows, triton.cdiv(vocabulary, block))](
+            logits,
+            targets.contiguous(),
+            lse,
+            lse if coef is None else coef,
+            out,
+            logits.stride(0),
+            out.stride(0),
+            vocabulary,
+            shaping.softcap or 1.0,
+            shaping.scale,
+            HAS_COEF=coef is not None,
+            HAS_SOFTCAP=shaping.softcap is not None,
+            HAS_SCALE=shaping.scale != 1.0,
+            BLOCK_V=block,
+            num_warps=8,
+        )
+    return out

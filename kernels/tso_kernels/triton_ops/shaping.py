@@ -1,0 +1,38 @@
+"""Device functions and launch helpers that more than one kernel needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+
+@triton.jit
+def shape_logits(raw, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.constexpr):
+    """softcap * tanh(scale * raw / softcap) in fp32; a flag that is off costs nothing."""
+    shaped = raw.to(tl.float32)
+    if HAS_SCALE:
+        shaped = shaped * scale
+    if HAS_SOFTCAP:
+        shaped = softcap * (2.0 * tl.sigmoid(2.0 * shaped / softcap) - 1.0)  # tanh without a device library
+    return shaped
+
+
+def vocabulary_block(vocabulary: int) -> int:
+    """Logits that a program holds at a time: a power of two from 128 to 4096."""
+    power: int = triton.next_power_of_2(vocabulary)
+    return min(4096, max(128, power))
+
+
+@contextmanager
+def on_device(tensor: Tensor) -> Iterator[None]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    if tensor.is_cuda:
+        with torch.cuda.device(tensor.device):
+            yield
+    else:
+        yield

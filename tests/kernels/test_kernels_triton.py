@@ -1,0 +1,45 @@
+"""The Triton kernels, without a GPU: run by the interpreter, and compiled for every architecture they are meant for."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import tso_kernels
+
+pytest.importorskip("triton")
+HERE = Path(__file__).parent
+TARGETS = [("cuda", "80", "32"), ("cuda", "90", "32"), ("cuda", "100", "32"), ("hip", "gfx942", "64")]
+
+
+def run(tmp_path, *command, **variables):
+    """Output of python with the package importable, `variables` set, and a compilation cache of its own."""
+    paths = os.pathsep.join(p for p in (str(Path(tso_kernels.__file__).parents[1]), os.environ.get("PYTHONPATH")) if p)
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment |= {"PYTHONPATH": paths, "TRITON_CACHE_DIR": str(tmp_path)} | variables
+    options = {"env": environment, "capture_output": True, "text": True, "timeout": 600}
+    done = subprocess.run([sys.executable, *command], check=False, **options)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+CASES = ("-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "triton_interpreted.py"))
+
+
+def test_interpreted(tmp_path):
+    hidden = {} if not torch.cuda.is_available() else {"CUDA_VISIBLE_DEVICES": ""}
+    assert "passed" in run(tmp_path, *CASES, TRITON_INTERPRET="1", **hidden)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_native(tmp_path):
+    assert "passed" in run(tmp_path, *CASES)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target[1])
+def test_compiles(tmp_path, target):
+    assert "segment_sum_kernel" in run(tmp_path, str(HERE / "triton_compile.py"), *target)

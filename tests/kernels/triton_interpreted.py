@@ -1,0 +1,192 @@
+"""The Triton kernels and the paths built on them, run by Triton's interpreter on the CPU, or natively on a GPU.
+
+Not collected by name: triton reads TRITON_INTERPRET when it is first imported, so `test_kernels_triton.py` runs this
+file in a process of its own. The yardsticks are the torch twins for kernels, the definition for whole paths.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+import tso_kernels
+from tso_kernels import reference, torch_ops, triton_ops
+from tso_kernels.options import IGNORE, Bounds, PairRule, Shaping
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+SHAPINGS = [Shaping(), Shaping(3.0, 1.0), Shaping(None, -0.5), Shaping(2.0, 0.7)]
+ULP = {torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}
+
+
+def tile(rows=6, vocabulary=301, dtype=torch.float32, seed=0):
+    """Logits with a row stride that is no multiple of anything, targets of which one is ignored, and coefficients."""
+    g = torch.Generator().manual_seed(seed)
+    logits = (torch.randn(rows, vocabulary + 3, generator=g) * 4).to(dtype)[:, :vocabulary]
+    targets = torch.randint(0, vocabulary, (rows,), generator=g)
+    targets[rows // 2] = IGNORE
+    return logits.to(DEVICE), targets.to(DEVICE), torch.randn(rows, generator=g).to(DEVICE)
+
+
+@pytest.mark.parametrize("vocabulary", [1, 127, 128, 301, 4097])  # around and across the blocks
+@pytest.mark.parametrize("shaping", SHAPINGS)
+def test_row_logps(vocabulary, shaping):
+    logits, targets, _ = tile(vocabulary=vocabulary)
+    for got, want in zip(
+        triton_ops.row_logps(logits, targets, shaping),
+        torch_ops.row_logps(logits.double(), targets, shaping),
+        strict=True,
+    ):
+        torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=3e-6)
+    assert (got[targets < 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_row_logps_of_half_precision_logits_is_fp32_arithmetic(dtype):
+    logits, targets, _ = tile(dtype=dtype)
+    got, _ = triton_ops.row_logps(logits, targets, Shaping())
+    want, _ = torch_ops.row_logps(logits.double(), targets, Shaping())
+    torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=3e-6)
+
+
+def test_row_logps_never_exceed_zero_and_survive_masked_vocabulary():
+    logits, targets, _ = tile(rows=4, vocabulary=5000)
+    logits = logits.contiguous()
+    logits[:, :4500] = -math.inf  # the whole first block
+    logits[:, 4700] = 90.0
+    targets = torch.tensor([4700, 4600, 3, IGNORE], device=DEVICE)
+    logps, lse = triton_ops.row_logps(logits, targets, Shaping())
+    assert logps[0] == 0
+    assert logps[2] == -math.inf
+    assert logps[3] == 0
+    assert torch.isfinite(lse).all()
+    assert not torch.isnan(logps).any()
+
+
+def test_a_target_beyond_the_vocabulary_is_nan_and_reads_nothing():
+    logits, targets, _ = tile(vocabulary=16)
+    targets[0] = 10**12
+    logps, _ = triton_ops.row_logps(logits, targets, Shaping())
+    assert torch.isnan(logps).tolist() == [True] + [False] * 5
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shaping", SHAPINGS)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_grad_logits(dtype, shaping, scaled):
+    logits, targets, coef = tile(dtype=dtype)
+    coef = coef if scaled else None
+    _, lse = torch_ops.row_logps(logits, targets, shaping)
+    want = torch_ops.grad_logits(
+        logits.double(), targets, lse.double(), shaping, coef, torch.empty_like(logits).double()
+    )
+    got = triton_ops.grad_logits(logits, targets, lse, shaping, coef, torch.empty_like(logits))
+    torch.testing.assert_close(got.double(), want, rtol=ULP[dtype], atol=1e-6)
+    assert (got[targets < 0] == 0).all()
+    in_place = triton_ops.grad_logits(logits, targets, lse, shaping, coef, logits)
+    assert in_place is logits
+    assert torch.equal(in_place, got)
+
+
+def test_grad_logits_of_a_zero_coefficient_is_exactly_zero():
+    logits, targets, coef = tile()
+    logits[1], coef[1] = math.inf, 0.0
+    _, lse = triton_ops.row_logps(logits, targets, Shaping())
+    assert (triton_ops.grad_logits(logits, targets, lse, Shaping(), coef, logits)[1] == 0).all()
+
+
+@pytest.mark.parametrize("counts", [[], [0], [0, 0, 5], [1024, 1, 0, 1023, 1500], [3000]])
+def test_segment_sum(counts):
+    values = torch.randn(sum(counts), generator=torch.Generator().manual_seed(0)).to(DEVICE)
+    want = torch_ops.segment_sum(values.double(), counts)
+    got = triton_ops.segment_sum(values, counts)
+    torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=1e-5)
+    assert torch.equal(got, triton_ops.segment_sum(values, counts))
+
+
+@pytest.mark.parametrize("chosen", [Bounds(-math.inf, math.inf), Bounds(-math.inf, 0.5), Bounds(-0.3, 0.4)])
+@pytest.mark.parametrize("pairs", [0, 1, 200])
+def test_pair_terms(chosen, pairs):
+    g = torch.Generator().manual_seed(pairs)
+    logps = [(torch.randn(pairs, generator=g) * 60).to(DEVICE) for _ in range(4)]  # margins up to some 20
+    rule = PairRule(0.1, chosen, Bounds(-0.5, math.inf))
+    smoothing, weight = (torch.rand(pairs, generator=g).to(DEVICE) * 0.4 for _ in range(2))
+    got = triton_ops.pair_terms(*logps, rule, smoothing, weight)
+    want = torch_ops.pair_terms(*(t.double() for t in logps), rule, smoothing.double(), weight.double())
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a.double(), b.double(), rtol=2e-5, atol=1e-9)
+        assert (a.dtype == torch.bool) == (b.dtype == torch.bool)
+
+
+def test_pair_terms_at_the_bounds_and_beyond_reason():
+    zero = torch.zeros(5, device=DEVICE)
+    chosen = torch.tensor([4.0, 4.000001, math.inf, -math.inf, math.nan], device=DEVICE)
+    rule = PairRule(0.5, Bounds(-math.inf, 2.0), Bounds(-math.inf, math.inf))
+    got = triton_ops.pair_terms(chosen, zero, zero, zero, rule, zero, zero + 1)
+    want = torch_ops.pair_terms(chosen, zero, zero, zero, rule, zero, zero + 1)
+    assert got.chosen_active.tolist() == want.chosen_active.tolist() == [True, False, False, True, True]
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b, equal_nan=True)
+
+
+VARIANTS = [
+    {},
+    {"chosen_clip": 0.3, "rejected_clip": 0.2, "softcap": 3.0, "logit_scale": 0.6, "sft_weight": 0.3},
+    {"average": True, "reduction": "none", "chosen_clip": 0.3},
+    {"label_smoothing": 0.2, "normalizer": 9, "memory_budget": 1},
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_linear_loss_equals_the_definition(problems, error, variant):
+    p = problems(pairs=2, tokens=40, vocabulary=131, bias=True).to(torch.float32)
+    p = type(p)(*(None if t is None else t.to(DEVICE) for t in vars(p).values()))
+    output, gradients = p.run(tso_kernels.linear_dual_clip_loss, 2.0, backend="triton", **variant)
+    defined = {key: value for key, value in variant.items() if key != "memory_budget"}
+    expected, wanted = p.to(torch.float64).define(2.0, **defined)
+    for a, b in zip([*output[:3], *output[5:], *gradients], [*expected[:3], *expected[5:], *wanted], strict=True):
+        assert error(a, b) < 1e-5
+    assert torch.equal(output.chosen_active, expected.chosen_active)
+    again, _ = p.run(tso_kernels.linear_dual_clip_loss, 2.0, backend="triton", **variant)
+    assert all(torch.equal(a, b) for a, b in zip(output, again, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_linear_loss_in_half_precision_is_as_exact_as_eager(problems, error, dtype):
+    p = problems(pairs=4, tokens=30, width=32, vocabulary=131).to(dtype)
+    p = type(p)(*(None if t is None else t.to(DEVICE) for t in vars(p).values()))
+    got, gradients = p.run(tso_kernels.linear_dual_clip_loss, backend="triton")
+    eager, of_eager = p.define()
+    exact, wanted = p.to(torch.float64).define()
+    assert error(got.chosen_logps, exact.chosen_logps) <= 2 * error(eager.chosen_logps, exact.chosen_logps)
+    for a, b, want in zip(gradients, of_eager, wanted, strict=True):
+        assert error(a, want) <= 2 * error(b, want)
+
+
+def test_sequence_logps_on_a_view(error):
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 8, 131, generator=g).to(DEVICE).requires_grad_()
+    labels = torch.randint(0, 131, (3, 7), generator=g).to(DEVICE)
+    labels[:, :2] = IGNORE
+    upstream = torch.tensor([1.0, -2.0, 0.0], device=DEVICE)
+    got = tso_kernels.sequence_logps(logits[:, :-1], labels, backend="triton")
+    want = reference.sequence_logps(logits[:, :-1].double(), labels)
+    assert error(got, want) < 1e-6
+    a, b = (torch.autograd.grad(logps, logits, up)[0] for logps, up in ((got, upstream), (want, upstream.double())))
+    assert error(a, b) < 1e-5
+    assert (a[2] == 0).all()
+
+
+def test_dual_clip_loss(error):
+    logps = [
+        (torch.randn(9, generator=torch.Generator().manual_seed(i)) * 9).to(DEVICE).requires_grad_() for i in range(4)
+    ]
+    results = [
+        tso_kernels.dual_clip_loss(*logps, chosen_clip=0.5, rejected_clip=0.3, backend=backend)
+        for backend in ("triton", "torch")
+    ]
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+    for a, b in zip(*(torch.autograd.grad(result.loss, logps) for result in results), strict=True):
+        torch.testing.assert_close(a, b)
