@@ -9,19 +9,21 @@ backend that cannot run here.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from tso_kernels import checks
+from tso_kernels import checks, compiled, reference
 from tso_kernels.backend import choose_ops
 from tso_kernels.checks import Clip
 from tso_kernels.chunked import LinearDualClip, LinearSequenceLogps, PairJob
-from tso_kernels.head import Job, Wanted
+from tso_kernels.head import Wanted
 from tso_kernels.logps import PairLoss, SequenceLogps
-from tso_kernels.options import IGNORE, DualClipOutput, LinearDualClipOutput, accumulation_dtype
-from tso_kernels.plan import loss_scale, plan_pass, wanted_gradients
+from tso_kernels.options import IGNORE, DualClipOutput, LinearDualClipOutput, PairRule, accumulation_dtype
+from tso_kernels.plan import Plan, beside_sums, loss_scale, make_job, plan_pass, sums_fit, wanted_gradients
 from tso_kernels.reference import reduce_losses
+from tso_kernels.sharded import whole
 
 
 def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, backend: str = "auto") -> Tensor:
@@ -41,6 +43,8 @@ def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, bac
     checks.check_floating("logits", logits, "N", "T", "V")
     checks.check_labels(labels, tuple(logits.shape[:2]), logits)
     checks.check_label_range(labels, logits.shape[-1])
+    if torch.compiler.is_compiling():
+        return reference.sequence_logps(logits, labels.to(torch.int64), average=average)
     ops = choose_ops(backend, logits.device, logits.dtype)
     totals: Tensor = SequenceLogps.apply(logits, labels.to(torch.int64), ops)
     return totals / (labels != IGNORE).sum(-1).clamp_min(1) if average else totals
@@ -68,11 +72,13 @@ def linear_sequence_logps(
 
     Args:
         hidden: [N, T, H], or packed [R, H] together with `sequence_ids` [R] (0..N-1) and `num_sequences` = N.
-        weight: [V, H], of the dtype of `hidden` unless autocast is on, whose dtype the products then have.
+        weight: [V, H], of the dtype of `hidden` unless autocast is on, whose dtype the products then have. A DTensor
+            (FSDP2) is gathered in the dtype of `hidden`, and its gradient averaged over the ranks.
         labels: [N, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
         bias: [V] or None.
         average: the mean over the counted labels instead of their sum.
-        memory_budget: bytes of logits to hold; None is 256 MiB on the CPU, 1 GiB elsewhere. At least 64 rows are held.
+        memory_budget: bytes to work with; None is 256 MiB of logits on the CPU, 1 GiB elsewhere, whatever else is
+            needed. At least 64 rows of logits are held.
 
     Returns:
         [N] fp32 (float64 for float64 inputs). Differentiable in hidden, weight and bias.
@@ -82,11 +88,11 @@ def linear_sequence_logps(
         num_sequences = len(hidden)
     elif num_sequences is None:
         raise ValueError("packed hidden states need num_sequences: how many sequences sequence_ids number")
-    job = plan_pass(
-        hidden, weight, bias, labels, sequence_ids, num_sequences, (softcap, logit_scale), memory_budget, backend
-    )
-    totals: Tensor = LinearSequenceLogps.apply(hidden, weight, bias, job, wanted_gradients(hidden, weight, bias))
-    return totals / job.rows.lengths if average else totals
+    weight, bias = whole(weight, hidden.dtype), whole(bias, hidden.dtype)
+    plan = plan_pass(hidden, weight, bias, labels, num_sequences, (softcap, logit_scale), memory_budget, backend)
+    wanted = wanted_gradients(hidden, weight, bias)
+    totals = _slot_logps(hidden, weight, bias, labels, sequence_ids, plan, wanted)
+    return totals / _lengths(labels, sequence_ids, num_sequences) if average else totals
 
 
 def dual_clip_loss(
@@ -134,8 +140,7 @@ def dual_clip_loss(
     dtype = torch.float64 if any(t.dtype == torch.float64 for t in inputs) else torch.float32
     smoothing = checks.per_pair("label_smoothing", label_smoothing, 0.0, 0.5, inputs[0], dtype)
     pair_weight = checks.per_pair("weight", weight, 1.0, math.inf, inputs[0], dtype)
-    ops = choose_ops(backend, inputs[0].device, dtype)
-    losses, *constants = PairLoss.apply(*inputs, rule, smoothing, pair_weight, ops)
+    losses, *constants = _pair_losses(inputs, rule, smoothing, pair_weight, backend)
     return DualClipOutput(reduce_losses(losses, reduction, normalizer), *constants)
 
 
@@ -167,12 +172,14 @@ def linear_dual_clip_loss(
     Only rows whose label counts are computed; whole pairs at a time, as many as `memory_budget` bytes of logits hold (a
     pair too large for it has its logits computed twice). The gradient is computed in the forward pass, so the loss can
     go backward once; saturated sides cost no gradient products, a frozen head none of its own, and under no_grad there
-    are none at all. With reduction="none" the logits are computed again in the backward.
+    are none at all. With reduction="none", and where the fp32 sums of a half-precision head's gradient do not fit the
+    budget, the logits are computed again in the backward, by blocks of the vocabulary: a product more, and the least
+    memory.
 
     Args:
         hidden: [2B, T, H], sequences 0..B-1 chosen and B..2B-1 rejected, pair i being i and B + i; or packed [R, H]
             with `sequence_ids` [R] in 0..2B-1.
-        head_weight: [V, H], of the dtype of `hidden` unless autocast is on. Named so because `weight` weighs pairs.
+        head_weight: [V, H], as the `weight` of `linear_sequence_logps`. Named so because `weight` weighs pairs here.
         labels: [2B, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
         ref_chosen_logps, ref_rejected_logps: [B], as `linear_sequence_logps` gives them under the reference with the
             same `average`; constants.
@@ -197,45 +204,95 @@ def linear_dual_clip_loss(
         raise ValueError(
             f"hidden must be [2B, T, H] with B = {sequences // 2} as in ref_chosen_logps, not {list(hidden.shape)}"
         )
-    for name, reference in (("ref_chosen_logps", ref_chosen_logps), ("ref_rejected_logps", ref_rejected_logps)):
-        _check_pairs(name, reference, sequences // 2, hidden)
-    if not (math.isfinite(sft_weight) and sft_weight >= 0):
+    for name, logps in (("ref_chosen_logps", ref_chosen_logps), ("ref_rejected_logps", ref_rejected_logps)):
+        _check_pairs(name, logps, sequences // 2, hidden)
+    if not 0 <= sft_weight < math.inf:
         raise ValueError(f"sft_weight must be 0 or more; it is {sft_weight}")
     shape = softcap, logit_scale
-    job = plan_pass(
-        hidden, head_weight, bias, labels, sequence_ids, sequences, shape, memory_budget, backend, paired=True
-    )
-    dtype = accumulation_dtype(job.dtype)
-    counted = torch.tensor([sum(pair) > 0 for pair in zip(job.rows.counts[::2], job.rows.counts[1::2], strict=True)])
+    head_weight, bias = whole(head_weight, hidden.dtype), whole(bias, hidden.dtype)
+    plan = plan_pass(hidden, head_weight, bias, labels, sequences, shape, memory_budget, backend, paired=True)
+    dtype = accumulation_dtype(plan.dtype)
     pairs = PairJob(
         ref_chosen_logps.detach().to(dtype),
         ref_rejected_logps.detach().to(dtype),
         checks.make_rule(beta, chosen_clip, rejected_clip),
         checks.per_pair("label_smoothing", label_smoothing, 0.0, 0.5, ref_chosen_logps, dtype),
-        checks.per_pair("weight", weight, 1.0, math.inf, ref_chosen_logps, dtype) * counted.to(hidden.device),
+        checks.per_pair("weight", weight, 1.0, math.inf, ref_chosen_logps, dtype),
         float(sft_weight),
         average,
-        loss_scale(reduction, normalizer, sequences // 2),
     )
+    tensors = hidden, head_weight, bias, labels, sequence_ids
     wanted = wanted_gradients(hidden, head_weight, bias)
-    if reduction == "none":
-        return _unreduced(hidden, head_weight, bias, job, pairs, wanted)
-    loss, *constants = LinearDualClip.apply(hidden, head_weight, bias, job, pairs, wanted)
+    scale = loss_scale(reduction, normalizer, sequences // 2)
+    if reduction == "none" or not sums_fit(plan, head_weight, wanted):
+        losses, *constants = _in_two_passes(*tensors, plan, pairs, wanted)
+        return LinearDualClipOutput(losses if reduction == "none" else losses.sum() * scale, *constants)
+    plan = beside_sums(plan, head_weight, wanted)
+    if torch.compiler.is_compiling():
+        return compiled.linear_dual_clip(*tensors, plan, pairs, wanted, scale)
+    job = make_job(plan, head_weight, labels, sequence_ids)
+    pairs = pairs._replace(weight=pairs.weight * job.rows.pairs_with_rows())
+    loss, *constants = LinearDualClip.apply(hidden, head_weight, bias, job, pairs, wanted, scale)
     return LinearDualClipOutput(loss, *constants)
 
 
-def _unreduced(
-    hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, pairs: PairJob, wanted: Wanted
-) -> LinearDualClipOutput:
-    """One loss a pair: the gradient must wait for B upstream numbers, so it is left to the backward."""
-    totals = LinearSequenceLogps.apply(hidden, weight, bias, job, wanted).view(-1, 2)
-    means = totals / job.rows.lengths.view(-1, 2)
+def _in_two_passes(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    sequence_ids: Tensor | None,
+    plan: Plan,
+    pairs: PairJob,
+    wanted: Wanted,
+) -> tuple[Tensor, ...]:
+    """One loss a pair, then the constants: log-probabilities, and the pair rule on them; the gradient waits."""
+    totals = _slot_logps(hidden, weight, bias, labels, sequence_ids, plan, wanted).view(-1, 2)
+    counts = _lengths(labels, sequence_ids, plan.sequences, least=0).view(2, -1).t()
+    means = totals / counts.clamp_min(1)
     chosen, rejected = (means if pairs.average else totals).unbind(1)
-    references = pairs.ref_chosen, pairs.ref_rejected
-    terms = PairLoss.apply(chosen, rejected, *references, pairs.rule, pairs.smoothing, pairs.weight, job.ops)
-    losses = terms[0] - pairs.sft_weight * pairs.weight * means[:, 0]
-    constants = *terms[1:], chosen.detach(), rejected.detach()
-    return LinearDualClipOutput(losses, *constants)
+    pair_weight = pairs.weight * (counts.sum(1) > 0)
+    sides = chosen, rejected, pairs.ref_chosen, pairs.ref_rejected
+    losses, *constants = _pair_losses(sides, pairs.rule, pairs.smoothing, pair_weight, plan.backend)
+    losses = losses - pairs.sft_weight * pair_weight * means[:, 0]
+    return losses, *constants, chosen.detach(), rejected.detach()
+
+
+def _slot_logps(
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    sequence_ids: Tensor | None,
+    plan: Plan,
+    wanted: Wanted,
+) -> Tensor:
+    if torch.compiler.is_compiling():
+        return compiled.linear_logps(hidden, weight, bias, labels, sequence_ids, plan, wanted)
+    job = make_job(plan, weight, labels, sequence_ids)
+    totals: Tensor = LinearSequenceLogps.apply(hidden, weight, bias, job, wanted)
+    return totals
+
+
+def _lengths(labels: Tensor, sequence_ids: Tensor | None, sequences: int, least: int = 1) -> Tensor:
+    """Counted labels of each sequence, [N]; at least `least`."""
+    counted = labels != IGNORE
+    if sequence_ids is None:
+        return counted.sum(-1).clamp_min(least)
+    counts = counted.new_zeros(sequences, dtype=torch.int64)
+    return counts.index_add_(0, sequence_ids.clamp(0, sequences - 1).long(), counted.long()).clamp_min(least)
+
+
+def _pair_losses(
+    sides: Sequence[Tensor], rule: PairRule, smoothing: Tensor, weight: Tensor, backend: str
+) -> tuple[Tensor, ...]:
+    """Losses, rewards and masks, [B] each, of the four log-probabilities. Compiled code fuses the definition itself."""
+    if torch.compiler.is_compiling():
+        u_chosen, u_rejected = (sides[i].to(weight.dtype) - sides[i + 2].to(weight.dtype) for i in (0, 1))
+        return tuple(reference.dual_clip_terms(u_chosen, u_rejected, rule, smoothing, weight))
+    ops = choose_ops(backend, weight.device, weight.dtype)
+    terms: tuple[Tensor, ...] = PairLoss.apply(*sides, rule, smoothing, weight, ops)
+    return terms
 
 
 def _check_pairs(name: str, tensor: Tensor, pairs: int, like: Tensor) -> None:

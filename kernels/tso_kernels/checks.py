@@ -44,9 +44,14 @@ def check_labels(labels: Any, shape: tuple[int, ...], like: Tensor) -> Tensor:
     return labels
 
 
+def _readable(tensor: Tensor) -> bool:
+    """Values may be looked at without waiting for a device, or breaking a compiler's graph."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def check_label_range(labels: Tensor, vocabulary: int) -> None:
     """On the CPU, every counted label is a token of the vocabulary."""
-    if labels.device.type == "cpu" and bool(((labels != IGNORE) & ((labels < 0) | (labels >= vocabulary))).any()):
+    if _readable(labels) and bool(((labels != IGNORE) & ((labels < 0) | (labels >= vocabulary))).any()):
         raise ValueError(f"labels must be in 0..{vocabulary - 1}, or {IGNORE} where a position does not count")
 
 
@@ -61,8 +66,6 @@ def check_head(weight: Any, bias: Any, hidden: Tensor) -> None:
         if any("lora_" in name for name, _ in weight.named_parameters()):
             raise TypeError("LoRA on lm_head is not supported: leave lm_head out of target_modules, or merge it first")
         raise TypeError("the head must be its weight tensor [V, H]: pass lm_head.weight, and lm_head.bias as bias")
-    if hasattr(weight, "full_tensor"):
-        raise TypeError("the head's weight is a DTensor: gather it first, with full_tensor(grad_placements=...)")
     check_floating("the head's weight", weight, "V", "H")
     if weight.shape[1] != hidden.shape[-1]:
         raise ValueError(f"hidden states have size {hidden.shape[-1]}, but the head's weight is {list(weight.shape)}")
@@ -101,16 +104,16 @@ def check_hidden(hidden: Any, sequence_ids: Any) -> None:
 
 
 def make_shaping(softcap: float | None, logit_scale: float) -> Shaping:
-    if softcap is not None and not (math.isfinite(softcap) and softcap > 0):
+    if softcap is not None and not 0 < softcap < math.inf:
         raise ValueError(f"softcap must be positive, or None for no cap; it is {softcap}")
-    if not math.isfinite(logit_scale) or logit_scale == 0:
+    if not -math.inf < logit_scale < math.inf or logit_scale == 0:
         raise ValueError(f"logit_scale must be finite and not 0; it is {logit_scale}")
     return Shaping(None if softcap is None else float(softcap), float(logit_scale))
 
 
 def make_rule(beta: float, chosen_clip: Clip, rejected_clip: Clip) -> PairRule:
     """C means [-inf, C] for the chosen side and [-C, inf] for the rejected; (lower, upper) means itself on either."""
-    if not (math.isfinite(beta) and beta > 0):
+    if not 0 < beta < math.inf:
         raise ValueError(f"beta must be positive and finite; it is {beta}")
     chosen = _bounds("chosen_clip", chosen_clip, lambda c: Bounds(-math.inf, c))
     rejected = _bounds("rejected_clip", rejected_clip, lambda c: Bounds(-c, math.inf))
@@ -140,7 +143,7 @@ def per_pair(
     if len(value) != len(like):
         raise ValueError(f"{name} must be a number or have shape [{len(like)}], not {list(value.shape)}")
     check_device(name, value, like)
-    if value.device.type == "cpu":
+    if _readable(value):
         _check_range(name, bool(((value >= 0) & (value < below)).all()), below)
     return value.detach().to(dtype)
 
@@ -162,6 +165,6 @@ def check_reduction(reduction: str, normalizer: Tensor | float | None) -> Tensor
         if normalizer.numel() != 1:
             raise ValueError(f"normalizer must be one number, not a tensor of shape {list(normalizer.shape)}")
         return normalizer.detach().reshape(())
-    if not (math.isfinite(normalizer) and normalizer > 0):
+    if not 0 < normalizer < math.inf:
         raise ValueError(f"normalizer must be positive: the number of pairs of the global batch; it is {normalizer}")
     return normalizer

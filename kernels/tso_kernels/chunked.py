@@ -1,6 +1,7 @@
 """The two losses from hidden states without full logits, as autograd functions over any backend's row operations.
 
-`LinearSequenceLogps` keeps only log-sum-exps and computes logits again in the backward (four products in all).
+`LinearSequenceLogps` keeps only log-sum-exps and computes logits again in the backward, by blocks of the vocabulary (four
+products in all, and the least memory).
 `LinearDualClip` holds the logits of whole pairs at a time, so the pair's coefficient is known while they are still in
 memory: it overwrites them by their gradient and computes the gradients in the forward (three products). Rows of
 saturated sides skip the gradient products. What is validated and chosen, `api.py` did before.
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tso_kernels.head import HeadPass, Job, Wanted, autocast_off, scatter_rows
+from tso_kernels.head import NOTHING, HeadPass, Job, Wanted, autocast_off, scatter_rows
 from tso_kernels.options import PairRule, PairTerms
 from tso_kernels.rows import group_pairs, nonzero_runs
 
@@ -29,29 +30,17 @@ class LinearSequenceLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, wanted: Wanted) -> Tensor:
-        with autocast_off(hidden.device):
-            head = HeadPass(hidden, weight, bias, job, Wanted(False, False, False))
-            for tile in head.tiles(0, len(head.x)):
-                head.score(*tile, head.logits(*tile))
-        ctx.save_for_backward(hidden, weight, bias, head.lse)
+        totals, lse = score_rows(hidden, weight, bias, job)
+        ctx.save_for_backward(hidden, weight, bias, lse)
         ctx.job, ctx.wanted = job, wanted
-        totals: Tensor = job.ops.segment_sum(head.logps, job.rows.counts)
         return totals
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, lse = ctx.saved_tensors
-        rows = ctx.job.rows
-        with autocast_off(hidden.device):
-            head = HeadPass(hidden, weight, bias, ctx.job, ctx.wanted)
-            head.lse, head.gradients.coef = lse, rows.repeat(grad.to(lse.dtype))
-            for run in nonzero_runs(grad.tolist(), rows.starts):
-                for tile in head.tiles(*run):
-                    head.add_gradients(*tile, head.logits(*tile))
-            d_x, d_weight, d_bias = head.gradients.scaled(1.0)
-        d_hidden = scatter_rows(d_x, rows.index, hidden.shape, hidden.dtype)
-        return d_hidden, _cast(d_weight, weight.dtype), None if bias is None else _cast(d_bias, bias.dtype), None, None
+        gradients = differentiate_rows(grad, lse, hidden, weight, bias, ctx.job, ctx.wanted)
+        return (*gradients, None, None)
 
 
 class PairJob(NamedTuple):
@@ -64,7 +53,6 @@ class PairJob(NamedTuple):
     weight: Tensor  # [B], 0 for pairs without rows
     sft_weight: float
     average: bool
-    scale: Tensor | float  # 1 / normalizer
 
 
 class LinearDualClip(torch.autograd.Function):
@@ -72,32 +60,69 @@ class LinearDualClip(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, pairs: PairJob, wanted: Wanted
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        job: Job,
+        pairs: PairJob,
+        wanted: Wanted,
+        scale: Tensor | float,
     ) -> tuple[Tensor, ...]:
-        with autocast_off(hidden.device):
-            head = HeadPass(hidden, weight, bias, job, wanted)
-            groups = group_pairs(job.rows.counts, job.capacity)
-            parts = [_run_group(head, pairs, *group, want=any(wanted)) for group in groups]
-        losses, *constants = (torch.cat(column) for column in zip(*parts, strict=True))
+        losses, *constants, gradients = run_pairs(hidden, weight, bias, job, pairs, wanted)
         ctx.set_materialize_grads(False)
         ctx.mark_non_differentiable(*constants)
-        ctx.gradients, ctx.scale = head.gradients, pairs.scale
+        ctx.gradients, ctx.scale = gradients, scale
         ctx.index, ctx.shape = job.rows.index, hidden.shape
         ctx.dtypes = hidden.dtype, weight.dtype, None if bias is None else bias.dtype
-        return (losses.sum() * pairs.scale, *constants)
+        return (losses.sum() * scale, *constants)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
-            return None, None, None, None, None, None
+            return (None,) * 7
         if ctx.gradients is None:
             raise RuntimeError(_SPENT)
         gradients, ctx.gradients = ctx.gradients, None
         d_x, d_weight, d_bias = gradients.scaled(grad * ctx.scale)
         hidden_dtype, weight_dtype, bias_dtype = ctx.dtypes
         d_hidden = scatter_rows(d_x, ctx.index, ctx.shape, hidden_dtype)
-        return d_hidden, _cast(d_weight, weight_dtype), _cast(d_bias, bias_dtype), None, None, None
+        return d_hidden, _cast(d_weight, weight_dtype), _cast(d_bias, bias_dtype), None, None, None, None
+
+
+def run_pairs(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, pairs: PairJob, wanted: Wanted
+) -> tuple[Any, ...]:
+    """Losses, rewards, masks and log-probabilities, [B] each, and the `Gradients` of the sum of the losses."""
+    with autocast_off(hidden.device):
+        head = HeadPass(hidden, weight, bias, job, wanted)
+        groups = group_pairs(job.rows.counts, job.capacity)
+        parts = [_run_group(head, pairs, *group, want=any(wanted)) for group in groups]
+    return (*(torch.cat(column) for column in zip(*parts, strict=True)), head.gradients)
+
+
+def score_rows(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[Tensor, Tensor]:
+    """(summed log-probabilities of each slot, log-sum-exp of each row)."""
+    with autocast_off(hidden.device):
+        head = HeadPass(hidden, weight, bias, job, NOTHING)
+        for tile in head.tiles(0, len(head.x)):
+            head.score(*tile, head.logits(*tile))
+    return job.ops.segment_sum(head.logps, job.rows.counts), head.lse
+
+
+def differentiate_rows(
+    grad: Tensor, lse: Tensor, hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job, wanted: Wanted
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Gradients of hidden, weight and bias, each in its own dtype, from those of the slots' log-probabilities."""
+    rows = job.rows
+    with autocast_off(hidden.device):
+        head = HeadPass(hidden, weight, bias, job, NOTHING)
+        head.lse, head.gradients.coef = lse, rows.repeat(grad.to(lse.dtype))
+        spans = nonzero_runs(grad.tolist(), rows.starts)
+        d_x, d_weight, d_bias = head.gradients_by_vocabulary(spans, wanted, weight.dtype)
+    d_hidden = scatter_rows(d_x, rows.index, hidden.shape, hidden.dtype)
+    return d_hidden, d_weight, None if bias is None else _cast(d_bias, bias.dtype)
 
 
 def _run_group(head: HeadPass, pairs: PairJob, first: int, last: int, *, want: bool) -> tuple[Tensor, ...]:

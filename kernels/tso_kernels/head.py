@@ -19,6 +19,7 @@ from tso_kernels.options import Shaping, accumulation_dtype
 from tso_kernels.rows import MIN_ROWS, Rows, split_span
 
 _VOCABULARY_BLOCK = 8192  # rows of the head whose half-precision gradient is widened to fp32 at a time
+_NARROWEST_BLOCK = 256  # tokens; a block of logits this narrow takes less memory than the rows' hidden states
 
 
 class Job(NamedTuple):
@@ -37,6 +38,9 @@ class Wanted(NamedTuple):
     hidden: bool
     weight: bool
     bias: bool
+
+
+NOTHING = Wanted(False, False, False)
 
 
 @contextmanager
@@ -75,22 +79,28 @@ class HeadPass:
         self.logps = self.x.new_zeros(len(self.x), dtype=accumulation_dtype(job.dtype))
         self.lse = torch.zeros_like(self.logps)
         self.gradients = Gradients(self.x, self.weight, wanted)
-        self._tile = self.x.new_empty(max(min(job.capacity, len(self.x)), MIN_ROWS), len(weight))
+        self._tile: Tensor | None = None
 
     def tiles(self, start: int, stop: int) -> list[tuple[int, int]]:
         return split_span(start, stop, self.job.capacity)
 
     def logits(self, start: int, stop: int) -> Tensor:
         """Raw logits of rows [start, stop) in the tile; valid until the next call."""
-        x = self.x[start:stop]
-        if len(x) < MIN_ROWS:
-            x = F.pad(x, (0, 0, 0, MIN_ROWS - len(x)))
-        out = self._tile[: len(x)]
+        if self._tile is None:
+            self._tile = self.x.new_empty(max(min(self.job.capacity, len(self.x)), MIN_ROWS), len(self.weight))
+        return self._product(self.x[start:stop], slice(None), self._tile)
+
+    def _product(self, x: Tensor, tokens: slice, tile: Tensor) -> Tensor:
+        """Raw logits of rows x [r, H] and a block of the vocabulary, in a tile that has room for them."""
+        rows = len(x)
+        if rows < MIN_ROWS:
+            x = F.pad(x, (0, 0, 0, MIN_ROWS - rows))
+        out = tile[: len(x)]
         if self.bias is None:
-            torch.mm(x, self.weight.t(), out=out)
+            torch.mm(x, self.weight[tokens].t(), out=out)
         else:
-            torch.addmm(self.bias, x, self.weight.t(), out=out)
-        return out[: stop - start]
+            torch.addmm(self.bias[tokens], x, self.weight[tokens].t(), out=out)
+        return out[:rows]
 
     def score(self, start: int, stop: int, logits: Tensor) -> None:
         """Fill `logps` and `lse` of rows [start, stop) from their logits."""
@@ -113,22 +123,83 @@ class HeadPass:
         if sums.bias is not None:
             sums.bias += coef @ grad.to(coef.dtype)
 
+    def gradients_by_vocabulary(
+        self, spans: list[tuple[int, int]], wanted: Wanted, weight_dtype: torch.dtype
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Gradients of rows, weight and bias from `lse` and `gradients.coef`, a block of the vocabulary at a time.
+
+        The logits of the rows in `spans` (no others have a coefficient) are computed again; every block of the head's
+        gradient is one product, written once in its final dtype. So nothing of the head's size is held besides it.
+        """
+        rows, sums = self.job.rows, self.gradients
+        x, targets, lse, coef = (_take(t, spans) for t in (self.x, rows.targets, self.lse, sums.coef))
+        d_x = torch.zeros_like(x, dtype=coef.dtype) if wanted.hidden else None
+        d_weight = self.weight.new_zeros(self.weight.shape, dtype=weight_dtype) if wanted.weight else None
+        d_bias = coef.new_zeros(len(self.weight)) if wanted.bias else None
+        scaled, largest = _relative(x, coef)
+        width = max(_NARROWEST_BLOCK, self.job.capacity * len(self.weight) // max(len(x), MIN_ROWS))
+        blocks = split_span(0, len(self.weight), width) if len(x) else []
+        tile = self.x.new_empty(max(len(x), MIN_ROWS), max((stop - start for start, stop in blocks), default=0))
+        for start, stop in blocks:
+            tokens = slice(start, stop)
+            logits = self._product(x, tokens, tile[:, : stop - start])
+            grad = self.job.ops.grad_logits(logits, targets, lse, self.job.shaping, None, logits, start)
+            if d_x is not None:
+                d_x += _wide_product(grad, self.weight[tokens])
+            if d_weight is not None:
+                d_weight[tokens] = _wide_product(grad.t(), scaled).mul_(largest)
+            if d_bias is not None:
+                d_bias[tokens] = coef @ grad.to(coef.dtype)
+        full = None
+        if d_x is not None:
+            full = _put(d_x.mul_(coef.unsqueeze(1)), spans, len(self.x))
+        return full, d_weight, d_bias
+
+
+def _take(tensor: Tensor, spans: list[tuple[int, int]]) -> Tensor:
+    """The rows of the spans, one after another; a view where it is one span."""
+    parts = [tensor[start:stop] for start, stop in spans]
+    return parts[0] if len(parts) == 1 else torch.cat(parts) if parts else tensor[:0]
+
+
+def _put(values: Tensor, spans: list[tuple[int, int]], rows: int) -> Tensor:
+    """The opposite of `_take`, with zeros elsewhere."""
+    if spans == [(0, rows)]:
+        return values
+    full = values.new_zeros(rows, values.shape[1])
+    at = 0
+    for start, stop in spans:
+        full[start:stop] = values[at : at + stop - start]
+        at += stop - start
+    return full
+
+
+def _relative(x: Tensor, coef: Tensor) -> tuple[Tensor, Tensor | float]:
+    """(rows times their coefficients relative to the largest, the largest), so that none underflows in half precision."""
+    if x.dtype == coef.dtype or len(x) == 0:
+        return x * coef.unsqueeze(1), 1.0
+    largest = coef.abs().amax().clamp_min(torch.finfo(coef.dtype).tiny)
+    return (x * (coef / largest).unsqueeze(1)).to(x.dtype), largest
+
 
 def _add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor, coef: Tensor) -> None:
     """total [V, H] += grad.T @ (coef * x)."""
+    scaled, largest = _relative(x, coef)
     if total.dtype == x.dtype:
-        total.addmm_(grad.t(), x * coef.unsqueeze(1))
+        total.addmm_(grad.t(), scaled)
         return
-    # Half precision: coefficients relative to the largest, so that none underflows; a block of the head at a time.
-    largest = coef.abs().amax().clamp_min(torch.finfo(coef.dtype).tiny)
-    scaled = (x * (coef / largest).unsqueeze(1)).to(x.dtype)
     for start in range(0, len(total), _VOCABULARY_BLOCK):
         block = slice(start, start + _VOCABULARY_BLOCK)
         total[block] += _wide_product(grad[:, block].t(), scaled).mul_(largest)
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in fp32. fp16 sums may pass 65504 where the CPU has no mixed product, so it widens; bf16 cannot."""
+    """a @ b, summed and returned in at least fp32.
+
+    fp16 sums may pass 65504 where the CPU has no mixed product, so it widens; bf16 cannot.
+    """
+    if a.dtype in (torch.float32, torch.float64):
+        return a @ b
     if a.is_cuda:
         return torch.mm(a, b, out_dtype=torch.float32)
     if a.dtype == torch.float16:

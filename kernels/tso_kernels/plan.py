@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from tso_kernels import checks
 from tso_kernels.backend import choose_ops
 from tso_kernels.head import Job, Wanted
-from tso_kernels.rows import row_capacity, select_rows
+from tso_kernels.options import Shaping, accumulation_dtype
+from tso_kernels.rows import MIN_ROWS, row_capacity, select_rows
 
 # Bytes of logits held at a time unless the caller says otherwise. More than the caches on purpose: whole pairs must fit
 # for the three-product path, and larger products run nearer to the machine's speed.
@@ -16,31 +19,72 @@ _DEFAULT_BUDGET = {"cpu": 256 << 20}
 _DEVICE_BUDGET = 1 << 30
 
 
+class Plan(NamedTuple):
+    """What is decided about a pass before any data is looked at: plain values, so that a custom operator can take them."""
+
+    softcap: float | None
+    logit_scale: float
+    dtype: torch.dtype  # of the products
+    memory_budget: int | None
+    backend: str
+    sequences: int
+    paired: bool
+
+
 def plan_pass(
     hidden: Tensor,
     weight: Tensor,
     bias: Tensor | None,
     labels: Tensor,
-    sequence_ids: Tensor | None,
     sequences: int,
     shape: tuple[float | None, float],
     memory_budget: int | None,
     backend: str,
     *,
     paired: bool = False,
-) -> Job:
-    """Validate the tensors of a linear path and plan its pass."""
+) -> Plan:
+    """Validate the tensors of a linear path, as far as that needs no look at their values."""
     checks.check_head(weight, bias, hidden)
     checks.check_labels(labels, tuple(hidden.shape[:-1]), hidden)
     shaping = checks.make_shaping(*shape)
-    dtype = checks.product_dtype(hidden, weight)
-    if memory_budget is None:
-        memory_budget = _DEFAULT_BUDGET.get(hidden.device.type, _DEVICE_BUDGET)
-    elif memory_budget <= 0:
+    if memory_budget is not None and memory_budget <= 0:
         raise ValueError(f"memory_budget must be a positive number of bytes, or None; it is {memory_budget}")
-    rows = select_rows(labels, sequence_ids, sequences, len(weight), paired=paired)
-    ops = choose_ops(backend, hidden.device, dtype)
-    return Job(rows, shaping, ops, dtype, row_capacity(len(weight), dtype.itemsize, memory_budget))
+    dtype = checks.product_dtype(hidden, weight)
+    return Plan(shaping.softcap, shaping.scale, dtype, memory_budget, backend, sequences, paired)
+
+
+def make_job(plan: Plan, weight: Tensor, labels: Tensor, sequence_ids: Tensor | None) -> Job:
+    """Look at the labels, choose the code that runs, and cut the tiles."""
+    rows = select_rows(labels, sequence_ids, plan.sequences, len(weight), paired=plan.paired)
+    ops = choose_ops(plan.backend, weight.device, plan.dtype)
+    budget = plan.memory_budget
+    if budget is None:
+        budget = _DEFAULT_BUDGET.get(weight.device.type, _DEVICE_BUDGET)
+    capacity = row_capacity(len(weight), plan.dtype.itemsize, budget)
+    return Job(rows, Shaping(plan.softcap, plan.logit_scale), ops, plan.dtype, capacity)
+
+
+def sums_fit(plan: Plan, weight: Tensor, wanted: Wanted) -> bool:
+    """Whether the sums of a half-precision head's gradient (fp32, [V, H]) fit the budget beside the smallest tile.
+
+    Where they do not, the gradient is computed by blocks of the vocabulary, which needs no such sums. Without a budget
+    they are taken to fit.
+    """
+    tile = MIN_ROWS * len(weight) * plan.dtype.itemsize
+    return plan.memory_budget is None or _sums(plan, weight, wanted) + tile <= plan.memory_budget
+
+
+def beside_sums(plan: Plan, weight: Tensor, wanted: Wanted) -> Plan:
+    """The plan with what its budget leaves for tiles once those sums are held."""
+    if plan.memory_budget is None:
+        return plan
+    return plan._replace(memory_budget=max(plan.memory_budget - _sums(plan, weight, wanted), 1))
+
+
+def _sums(plan: Plan, weight: Tensor, wanted: Wanted) -> int:
+    """Bytes of the sums that are not the gradient itself."""
+    wide = accumulation_dtype(plan.dtype)
+    return weight.numel() * wide.itemsize if wanted.weight and plan.dtype != wide else 0
 
 
 def wanted_gradients(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Wanted:

@@ -30,6 +30,11 @@ class Rows:
     starts: list[int]  # first row of each slot, and R at the end
     lengths: Tensor  # [slots] counts on the device, at least 1 each: what `average` divides by
 
+    def pairs_with_rows(self) -> Tensor:
+        """[slots / 2] bool: whether either side of a pair has a row."""
+        some = [chosen + rejected > 0 for chosen, rejected in zip(self.counts[::2], self.counts[1::2], strict=True)]
+        return torch.tensor(some, dtype=torch.bool).to(self.lengths.device, non_blocking=True)
+
     def repeat(self, per_slot: Tensor, first: int = 0) -> Tensor:
         """Give every row its slot's value, for the slots first, first + 1, ... that `per_slot` covers."""
         counts = self.counts[first : first + len(per_slot)]

@@ -35,18 +35,20 @@ def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor
 
 
 def grad_logits(
-    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor
+    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int = 0
 ) -> Tensor:
     """coef * d row_logps / d logits, written to `out` (which may be `logits`): coef * (onehot - softmax) * slope.
 
-    Shapes: logits and out [R, V], targets, lse and coef [R]; a coef of None is 1. Rows with a negative target get 0.
+    Shapes: logits and out [R, C], targets, lse and coef [R]; a coef of None is 1. Rows with a negative target get 0.
+    The columns are the tokens first, first + 1, ...: all of them, or a block of the vocabulary.
     """
     silent = targets < 0 if coef is None else (targets < 0) | (coef == 0)
     for block in _row_blocks(logits):
         shaped = shaping.apply(logits[block].to(lse.dtype))
         grad = torch.sub(shaped, lse[block].unsqueeze(1)).exp_().neg_()
-        hot = targets[block].clamp_min(0).unsqueeze(1)
-        grad.scatter_add_(1, hot, torch.ones_like(hot, dtype=grad.dtype))
+        column = (targets[block] - first).unsqueeze(1)
+        inside = (column >= 0) & (column < logits.shape[1])
+        grad.scatter_add_(1, column.clamp(0, logits.shape[1] - 1), inside.to(grad.dtype))
         if shaping != _PLAIN:
             grad.mul_(shaping.slope(shaped))
         if coef is not None:

@@ -62,6 +62,26 @@ def test_half_precision_is_as_exact_as_eager(problems, error, dtype, budget, red
         assert error(gradient, want) <= 2 * error(of_eager, want)
 
 
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_budget_without_room_for_the_sums_of_the_heads_gradient(problems, error, spy, trained):
+    p = problems(pairs=4, tokens=60, width=64, vocabulary=301).to(torch.bfloat16)
+    hidden, weight = p.leaves()
+    weight.requires_grad_(trained)
+    rest = p.labels, p.ref_chosen, p.ref_rejected
+    sums, tile = weight.numel() * 4, MIN_ROWS * len(weight) * 2
+    want = [t for t in (hidden, weight) if t.requires_grad]
+    rows = (p.labels != IGNORE).sum()
+    results = []
+    for budget, computed in ((sums + tile, 1), (sums + tile - 1, 2 if trained else 1)):
+        spy.scored = spy.differentiated = 0
+        out = tso_kernels.linear_dual_clip_loss(hidden, weight, *rest, memory_budget=budget)
+        results.append([out.loss, *torch.autograd.grad(out.loss, want)])
+        blocks = -(-len(weight) // 256) if computed == 2 else 1
+        assert spy.differentiated == blocks * rows
+    for a, b in zip(*results, strict=True):
+        assert error(a, b) < 1e-2
+
+
 def test_logps_equal_the_definition_and_have_its_gradient(problems, error):
     p = problems(pairs=3, tokens=60, bias=True).to(torch.float32)
     shape = {"softcap": 3.0, "logit_scale": 0.6}

@@ -25,7 +25,7 @@ def kernel(name):
 
 def variants():
     """(kernel, types of its arguments in order, constants, warps) of everything that a launcher can choose."""
-    scalars = {"V": "i32", "softcap": "fp32", "scale": "fp32"}
+    scalars = {"V": "i32", "columns": "i32", "first": "i32", "softcap": "fp32", "scale": "fp32"}
     strides = {"row_stride": "i32", "out_stride": "i32"}  # what a launcher passes: only the row index is 64-bit
     for dtype, block, *flags in product(HALF_AND_FULL, BLOCKS, *[(False, True)] * 3):
         constants = dict(zip(("HAS_SOFTCAP", "HAS_SCALE", "HAS_COEF"), flags, strict=True)) | {"BLOCK_V": block}

@@ -19,7 +19,8 @@ def grad_logits_kernel(
     out,
     row_stride,
     out_stride,
-    V,
+    columns,
+    first,
     softcap,
     scale,
     HAS_COEF: tl.constexpr,
@@ -29,7 +30,7 @@ def grad_logits_kernel(
 ):
     row = tl.program_id(0).to(tl.int64)
     lanes = tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
-    inside = lanes < V
+    inside = lanes < columns
     target = tl.load(targets + row)
     factor = 1.0
     if HAS_COEF:
@@ -37,7 +38,7 @@ def grad_logits_kernel(
     factor = tl.where(target < 0, 0.0, factor)
     raw = tl.load(logits + row * row_stride + lanes, mask=inside, other=0.0)
     shaped = shape_logits(raw, softcap, scale, HAS_SOFTCAP, HAS_SCALE)
-    hot = tl.where(lanes == target, 1.0, 0.0)
+    hot = tl.where(first + lanes == target, 1.0, 0.0)
     grad = (hot - tl.exp(shaped - tl.load(lse + row))) * factor
     if HAS_SCALE:
         grad = grad * scale
@@ -49,15 +50,15 @@ def grad_logits_kernel(
 
 
 def grad_logits(
-    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor
+    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int = 0
 ) -> Tensor:
-    """As `torch_ops.grad_logits`: coef * (onehot - softmax) * slope into `out` [R, V], which may be `logits` itself."""
-    rows, vocabulary = logits.shape
+    """As `torch_ops.grad_logits`: coef * (onehot - softmax) * slope into `out` [R, C], which may be `logits` itself."""
+    rows, columns = logits.shape
     if rows == 0:
         return out
-    block = vocabulary_block(vocabulary)
+    block = vocabulary_block(columns)
     with on_device(logits):
-        grad_logits_kernel[(rows, triton.cdiv(vocabulary, block))](
+        grad_logits_kernel[(rows, triton.cdiv(columns, block))](
             logits,
             targets.contiguous(),
             lse,
@@ -65,7 +66,8 @@ def grad_logits(
             out,
             logits.stride(0),
             out.stride(0),
-            vocabulary,
+            columns,
+            first,
             shaping.softcap or 1.0,
             shaping.scale,
             HAS_COEF=coef is not None,
