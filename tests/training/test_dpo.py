@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 from tso.config import TrainingSection
 from tso.models import load_model
+from tso.training import trainer
 from tso.training.collate import Collator, Example
 from tso.training.trainer import PairTrainer, side_logps, training_arguments
 
@@ -50,3 +51,22 @@ def test_losses_equal_plain_dpo(tiny, tmp_path, share):
     assert abs(ours.item() - theirs.item()) < 1e-10
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.allclose(a.grad, b.grad, atol=1e-10)
+
+
+def test_bf16_reaches_the_products_of_training(tiny, tmp_path, monkeypatch):
+    model = load_model(str(tiny / "model"), dtype=torch.float32, device=torch.device("cpu"))
+    options = TrainingSection(bf16=True)
+    args = training_arguments(options, str(tmp_path), 0, torch.device("cpu"))
+    prompt, refs = (3, 9, 11), {"ref_chosen": -5.0, "ref_rejected": -3.0}
+    pairs = [Example("p0", prompt, (8, 9), (10,), **refs), Example("p1", prompt, (8,), (12, 13), **refs)]
+    body, head = [], []
+    model.model.layers[0].self_attn.q_proj.register_forward_hook(lambda _, __, out: body.append(out.dtype))
+    real = trainer.linear_dual_clip_loss
+
+    def spy(*args, **more):
+        head.append(torch.is_autocast_enabled("cpu"))
+        return real(*args, **more)
+
+    monkeypatch.setattr(trainer, "linear_dual_clip_loss", spy)
+    PairTrainer(model, args, options, train_dataset=pairs, data_collator=Collator(1)).train()
+    assert (set(body), set(head)) == ({torch.bfloat16}, {True})

@@ -85,7 +85,8 @@ def shares(model: PreTrainedModel) -> bool:
     sides = [(tuple(t % most for t in prompt), tuple(t % most for t in answer)) for prompt, answer in _TRIED]
     whole, shared = (on_device(batch_of(sides, 0, share=share), device) for share in (False, True))
     expected, found = hidden_states(model, whole), hidden_states(model, shared)
-    close = CLOSE.get(expected.dtype, 0.0)
+    narrowed = torch.is_autocast_enabled(device.type) and expected.dtype == torch.float32
+    close = CLOSE.get(torch.get_autocast_dtype(device.type) if narrowed else expected.dtype, 0.0)
     expected, found = expected[whole["labels"] >= 0].double(), found[shared["labels"] >= 0].double()
     return bool((found - expected).norm() <= close * expected.norm())
 

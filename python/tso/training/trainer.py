@@ -115,24 +115,25 @@ class PairTrainer(Trainer):
         inner = self.accelerator.unwrap_model(model)
         head = head_of(inner)
         options = self.options
-        out = linear_dual_clip_loss(
-            hidden_states(inner, inputs),
-            head.weight,
-            inputs["labels"],
-            inputs["ref_chosen_logps"],
-            inputs["ref_rejected_logps"],
-            bias=head.bias,
-            softcap=head.softcap,
-            logit_scale=head.logit_scale,
-            beta=options.beta,
-            chosen_clip=(options.chosen_floor, options.chosen_clip),
-            rejected_clip=(-options.rejected_clip, options.rejected_ceiling),
-            label_smoothing=options.label_smoothing,
-            weight=inputs["weight"],
-            sft_weight=options.sft_weight,
-            average=options.average_logps,
-            normalizer=float(num_items_in_batch) if num_items_in_batch is not None else None,
-        )
+        with self.accelerator.autocast():  # its own is around the model's forward, which is not called here
+            out = linear_dual_clip_loss(
+                hidden_states(inner, inputs),
+                head.weight,
+                inputs["labels"],
+                inputs["ref_chosen_logps"],
+                inputs["ref_rejected_logps"],
+                bias=head.bias,
+                softcap=head.softcap,
+                logit_scale=head.logit_scale,
+                beta=options.beta,
+                chosen_clip=(options.chosen_floor, options.chosen_clip),
+                rejected_clip=(-options.rejected_clip, options.rejected_ceiling),
+                label_smoothing=options.label_smoothing,
+                weight=inputs["weight"],
+                sft_weight=options.sft_weight,
+                average=options.average_logps,
+                normalizer=float(num_items_in_batch) if num_items_in_batch is not None else None,
+            )
         self._note(inputs["pair_ids"], out)
         # Gradients are averaged over ranks, while the normaliser already counts the pairs of all of them.
         loss = out.loss * self.accelerator.num_processes if self.args.world_size > 1 else out.loss
