@@ -165,11 +165,14 @@ def test_the_kernels_need_torch_and_triton_only_and_triton_lazily():
     kernels = {name for name in files if name.startswith(TRITON)}
     assert kernels
     for name, path in files.items():
-        assert roots(imports(path)) <= {"torch", "tso_kernels", "triton"}, name
+        host = {path.stem} if path.parent.name == "integrations" else set()  # the library it is an integration for
+        assert roots(imports(path)) <= {"torch", "tso_kernels", "triton"} | host, name
         at_once = imports(path, set(files), lazy=False)
         assert name in kernels or not ({"triton"} & roots(at_once) or at_once & kernels), (
             f"{name}: import it where it is used"
         )
+        within = {m for m in imports(path, set(files)) if m.startswith("tso_kernels.integrations.")}
+        assert not within or path.parent.name == "integrations", name
 
 
 def test_the_rust_core_does_not_know_python():

@@ -20,7 +20,7 @@ from tso.records import Prompt
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
-from tso.training.trainer import check_training
+from tso.training.trainer import check_training, head_of
 
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
 FREE = (
@@ -69,9 +69,10 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
         face.warn(f"... and {len(found.rejected) - 10} more rows of {len(found.rejected)} left out")
     where = str(store.folder / path) if (store.folder / path).is_dir() else path
     prompts = _short_enough(found.prompts, config, where, face)
-    scale = config.model.scale
-    if scale is None:
-        scale = scale_of(load_model(where, dtype=torch.float32, device=torch.device("cpu")))
+    model = load_model(where, dtype=getattr(torch, config.model.dtype), device=torch.device("cpu"))
+    head_of(model)  # what cannot be trained is refused before anything is sampled
+    scale = scale_of(model) if config.model.scale is None else config.model.scale
+    del model
     columns = ["iteration", "role", "path", "sha256"]
     both = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {

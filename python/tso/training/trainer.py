@@ -17,6 +17,7 @@ import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
+from tso_kernels.integrations import hf
 
 from tso.config import TrainingSection
 from tso.errors import ConfigError, MissingDependency, ModelError
@@ -34,33 +35,15 @@ class PairOutcome:
     rejected_saturated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The last linear layer, as the kernel wants it."""
+def head_of(model: PreTrainedModel) -> hf.Head:
+    """The output layer of a causal LM with what its family does to the logits.
 
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-    softcap: float | None
-    logit_scale: float
-
-
-def head_of(model: PreTrainedModel) -> Head:
-    """The output layer of a causal LM with what its family does to the logits. Raises ModelError if adapted."""
-    layer = model.get_output_embeddings()
-    if not isinstance(layer, torch.nn.Linear):
-        raise ModelError(
-            f"the output layer is {type(layer).__name__}, not a plain Linear; adapters on lm_head are not supported, "
-            "leave it out of the adapter's target modules"
-        )
-    config = model.config.get_text_config()
-    scale = getattr(config, "logit_scale", None)
-    divisor = getattr(config, "logits_scaling", None)  # Granite divides
-    return Head(
-        layer.weight,
-        layer.bias,
-        getattr(config, "final_logit_softcapping", None),
-        float(scale if scale is not None else 1.0) / float(divisor if divisor is not None else 1.0),
-    )
+    Raises ModelError where that is more than a scale and a softcap, or where the layer is adapted.
+    """
+    try:
+        return hf.head_of(model)
+    except (TypeError, ValueError) as err:
+        raise ModelError(f"{type(model).__name__} cannot be trained with the fused loss: {err}") from err
 
 
 @torch.no_grad()
@@ -81,10 +64,8 @@ def side_logps(
             hidden_states(model, batch),
             head.weight,
             batch["labels"],
-            bias=head.bias,
-            softcap=head.softcap,
-            logit_scale=head.logit_scale,
             average=average,
+            **head.options(),
         )
         yield logps.double().cpu().tolist()
 
@@ -122,9 +103,6 @@ class PairTrainer(Trainer):
                 inputs["labels"],
                 inputs["ref_chosen_logps"],
                 inputs["ref_rejected_logps"],
-                bias=head.bias,
-                softcap=head.softcap,
-                logit_scale=head.logit_scale,
                 beta=options.beta,
                 chosen_clip=(options.chosen_floor, options.chosen_clip),
                 rejected_clip=(-options.rejected_clip, options.rejected_ceiling),
@@ -133,6 +111,7 @@ class PairTrainer(Trainer):
                 sft_weight=options.sft_weight,
                 average=options.average_logps,
                 normalizer=float(num_items_in_batch) if num_items_in_batch is not None else None,
+                **head.options(),
             )
         self._note(inputs["pair_ids"], out)
         # Gradients are averaged over ranks, while the normaliser already counts the pairs of all of them.

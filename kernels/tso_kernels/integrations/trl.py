@@ -1,0 +1,163 @@
+"""TRL's DPOTrainer with the dual-clip loss of this package, computed without logits: a drop-in for `loss_type="sigmoid"`.
+
+    from tso_kernels.integrations.trl import DualClipConfig as DPOConfig, DualClipTrainer as DPOTrainer
+
+With infinite bounds (the default) losses and gradients are TRL's own. Precomputed reference log-probs, a reference
+model, and PEFT adapters work as they do there. What the fused loss does not make, it does not log: entropy, mean
+logits and token accuracy; it adds clip/chosen, clip/rejected and clip/saturated. Written against TRL 1.16.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.models.utils import disable_gradient_checkpointing
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DPOTrainer
+from trl.trainer.utils import use_adapter
+
+from tso_kernels.checks import make_rule
+from tso_kernels.integrations import hf
+from tso_kernels.options import IGNORE, LinearDualClipOutput
+
+
+@dataclass
+class DualClipConfig(DPOConfig):
+    """`DPOConfig` with the bounds. Everything else is TRL's, and `label_smoothing` is the loss's own."""
+
+    chosen_clip: float = field(
+        default=math.inf,
+        metadata={"help": "Reward of the chosen side above which it is pushed no further; inf for no bound."},
+    )
+    rejected_clip: float = field(
+        default=math.inf,
+        metadata={"help": "Minus the reward of the rejected side below which it is pushed no further; inf for none."},
+    )
+    memory_budget: int | None = field(
+        default=None, metadata={"help": "Bytes that the loss may work with; None: 256 MiB on a CPU, 1 GiB on a GPU."}
+    )
+
+
+class DualClipTrainer(DPOTrainer):
+    """`trl.DPOTrainer` whose loss is `linear_dual_clip_loss`. Raises ValueError for options that this loss has not."""
+
+    def __init__(self, model: Any, ref_model: Any = None, args: DPOConfig | None = None, **kwargs: Any) -> None:
+        config = DualClipConfig() if args is None else args
+        self._clips = getattr(config, "chosen_clip", math.inf), getattr(config, "rejected_clip", math.inf)
+        self._memory_budget = getattr(config, "memory_budget", None)
+        make_rule(config.beta, *self._clips)
+        _check(config)
+        super().__init__(model, ref_model, config, **kwargs)
+        if self.aux_loss_enabled:
+            raise ValueError(
+                "a router's auxiliary loss is not added here: set router_aux_loss_coef=0.0, or use trl.DPOTrainer"
+            )
+        hf.head_of(self.model)  # an adapted or unusual output layer is refused before training, not in it
+
+    def compute_ref_log_probs(self, model: Any, inputs: dict[str, Any]) -> tuple[Tensor, ...]:
+        """(chosen, rejected) [B] under the reference: its own model, or the policy's without its adapter."""
+        inner = self.accelerator.unwrap_model(model)
+        off = disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs)
+        with torch.no_grad(), off, self._reference_adapter(), self.accelerator.autocast():
+            logps: Tensor = hf.run_as_forward(
+                model,
+                inner,
+                lambda: hf.causal_lm_logps(inner, **self._tensors(inputs), memory_budget=self._memory_budget),
+            )
+        return logps.chunk(2)
+
+    def _reference_adapter(self) -> AbstractContextManager[Any]:
+        peft_config = getattr(self.accelerator.unwrap_model(self.model), "peft_config", None)
+        if self.ref_model is not None or peft_config is None:
+            return nullcontext()
+        adapter: AbstractContextManager[Any] = use_adapter(
+            self.accelerator.unwrap_model(self.model), adapter_name="ref" if "ref" in peft_config else None
+        )
+        return adapter
+
+    @staticmethod
+    def _tensors(inputs: dict[str, Any]) -> dict[str, Any]:
+        labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, IGNORE)
+        return {"input_ids": inputs["input_ids"], "labels": labels, "attention_mask": inputs["attention_mask"]}
+
+    def _compute_loss(self, model: Any, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        if self.precompute_ref_logps:
+            chosen, rejected = inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]
+        else:
+            chosen, rejected = self.compute_ref_log_probs(self.ref_model or model, inputs)
+        inner = self.accelerator.unwrap_model(model)
+
+        def forward() -> LinearDualClipOutput:
+            with self.accelerator.autocast():
+                return hf.causal_lm_dual_clip_loss(
+                    inner,
+                    **self._tensors(inputs),
+                    ref_chosen_logps=chosen,
+                    ref_rejected_logps=rejected,
+                    beta=self.beta,
+                    chosen_clip=self._clips[0],
+                    rejected_clip=self._clips[1],
+                    label_smoothing=self.label_smoothing,
+                    memory_budget=self._memory_budget,
+                )
+
+        out = hf.run_as_forward(model, inner, forward)
+        self._note(inputs, out)
+        return (out.loss, out) if return_outputs else out.loss
+
+    def _note(self, inputs: dict[str, Any], out: LinearDualClipOutput) -> None:
+        mode = "train" if self.model.training else "eval"
+        if mode == "train":
+            tokens = self.accelerator.gather_for_metrics(inputs["attention_mask"].sum()).sum().item()
+            self._total_train_tokens += tokens // self._tp_size
+        saturated = (~out.chosen_active).float(), (~out.rejected_active).float()
+        columns = {
+            "rewards/chosen": out.chosen_rewards,
+            "rewards/rejected": out.rejected_rewards,
+            "rewards/margins": out.chosen_rewards - out.rejected_rewards,
+            "rewards/accuracies": (out.chosen_rewards > out.rejected_rewards).float(),
+            "logps/chosen": out.chosen_logps,
+            "logps/rejected": out.rejected_logps,
+            "clip/chosen": saturated[0],
+            "clip/rejected": saturated[1],
+            "clip/saturated": saturated[0] * saturated[1],
+        }
+        metrics = self._metrics[mode]
+        metrics["num_tokens"] = [self._total_train_tokens]
+        gathered = self.accelerator.gather(torch.stack([c.float() for c in columns.values()], dim=1))
+        for name, mean in zip(columns, gathered.mean(0).tolist(), strict=True):
+            metrics[name].append(mean)
+
+    def prediction_step(
+        self, model: Any, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor, None, None]:
+        """The loss alone: there are no logits to hand on."""
+        if not prediction_loss_only:
+            raise ValueError(
+                "compute_metrics needs logits, which this loss never makes; leave it out, or use trl.DPOTrainer"
+            )
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            return self.compute_loss(model, inputs), None, None
+
+
+def _check(config: DPOConfig) -> None:
+    """Refuse, by name, what TRL's loss offers and this one does not."""
+    wrong = {
+        "loss_type": config.loss_type not in ("sigmoid", ["sigmoid"]),
+        "loss_weights": config.loss_weights not in (None, [1.0]),
+        "f_divergence_type": str(getattr(config.f_divergence_type, "value", config.f_divergence_type)) != "reverse_kl",
+        "ld_alpha": config.ld_alpha is not None,
+        "use_weighting": config.use_weighting,
+    }
+    names = [name for name, is_wrong in wrong.items() if is_wrong]
+    if names:
+        raise ValueError(
+            f"{', '.join(names)}: the dual-clip loss is the sigmoid loss with bounds, and has nothing else of TRL's; leave "
+            "these at their defaults, or use trl.DPOTrainer"
+        )
