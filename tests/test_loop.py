@@ -103,3 +103,31 @@ def test_recorded_corrections_outrank_the_rule(tiny, finished):
         [sys.executable, "-m", "tso.cli", "show", pair.id, str(output)], capture_output=True, text=True, check=False
     )
     assert "correction by human kim: edit" in told.stdout
+
+
+def test_pairs_cut_to_one_text_leave_with_a_reason_and_are_not_exported(tiny):
+    import pyarrow.parquet as pq
+
+    output = tiny / "cut"
+    short = ["data.max_prompt_tokens=11", "training.max_length=12", "pair.max_pairs=20", "correct.margin=0"]
+    cells = "matrix.cells=[{name: a, draws: 3, temperature: 0.2}, {name: b, draws: 3, temperature: 0.3}]"
+    done = command(tiny, output, *short, cells, "run.iterations=1", "evaluate.draws=0", "evaluate.control=false")
+    assert done.returncode == 0, done.stderr
+    with RunStore.open_read_only(output) as store:
+        trained = {row[0] for row in store.query("SELECT pair_id FROM outcomes")}
+        assert store.query("SELECT count(*) FROM drops WHERE reason = 'cut_equal'")[0][0] > 0
+        assert {p.id for p in store.pairs(1)} == trained
+        store.balance(1)
+    assert {row["pair_id"] for row in pq.read_table(output / "iteration-1" / "pairs.parquet").to_pylist()} == trained
+
+
+def test_a_table_never_compares_answers_drawn_in_different_ways(tiny, finished):
+    done = command(tiny, finished[0], "evaluate.temperature=0")
+    assert done.returncode == 2
+    assert "holds a run with other settings (evaluate.temperature" in done.stderr
+
+
+def test_verdicts_may_join_a_run_that_began_without_them(tiny, finished):
+    path = tiny / "late.jsonl"
+    path.write_text(json.dumps({"pair_id": "p0123", "verdict": "keep"}) + "\n", encoding="utf-8")
+    assert command(tiny, finished[0], f"correct.recorded={path}").returncode == 0

@@ -1,6 +1,7 @@
 """From answers to pairs: what leaves, and for which reason."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,19 @@ def test_each_answer_leaves_for_one_named_reason():
     kept, dropped = clean_responses(answers, PairSection(drop_cutoff=True))
     assert [r.id for r in kept] == [1, 6]
     assert {i: reason for i, reason, _ in dropped} == {2: "empty", 3: "duplicate", 4: "looping", 5: "cut_off"}
+
+
+def test_one_text_in_two_tokenisations_is_a_duplicate():
+    whole, cut = Response(1, "p", "a", "Yes", (9, 3), "stop", 1), Response(2, "p", "a", "Yes", (7, 8, 3), "stop", 1)
+    kept, dropped = clean_responses([whole, cut, Response(3, "q", "a", " Yes", (7, 8, 3), "stop", 1)], PairSection())
+    assert [r.id for r in kept] == [1, 3]
+    assert dropped == [(2, "duplicate", "of response 1")]
+
+
+def test_what_people_said_is_never_surplus():
+    label = Label("human", 1, 2, 0.0, 1.0)
+    pairs = [pair(1, "p", 0.9), replace(pair(2, "p", 0.5), label=label), pair(3, "q", 0.8)]
+    assert [gone for gone, _, _ in surplus(pairs, 2)] == ["p3"]
 
 
 def pair(number, prompt, confidence):

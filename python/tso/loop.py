@@ -51,7 +51,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     implicit_rewards(store, config, iteration, face)
     pair.make_pairs(store, config.pair, iteration)
     store.balance(iteration)
-    correcting.correct(store, config.correct, iteration, training.encoder(store))
+    correcting.correct(store, config.correct, iteration, training.encoder(store), face)
     pair.settle(store, config.pair, iteration)
     correcting.learn_strengths(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)

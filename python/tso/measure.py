@@ -6,13 +6,12 @@ from dataclasses import replace
 
 from tso import evaluate, pair
 from tso.config import Config
-from tso.correct import rule
 from tso.correct import stage as correcting
 from tso.evaluate import heldout
 from tso.progress import Face
 from tso.records import Cell, Decoding
 from tso.sample.stage import sample
-from tso.store import Rows, RunStore, cell_rows, score_rows
+from tso.store import RunStore, cell_rows
 from tso.training import logps
 from tso.training import stage as training
 from tso.training.reference import located
@@ -33,12 +32,13 @@ def measure(store: RunStore, config: Config, iteration: int, face: Face) -> None
     cells = [c for c in store.cells(iteration) if c.name in names]
     encode = training.encoder(store)
     sample(store, config, iteration, "evaluate", prompts, cells, encode, face)
-    if not store.done(iteration, "evaluate"):
-        store.commit(iteration, "evaluate", _scores(store, config, iteration))
+    correcting.score_answers(
+        store, config.correct.rule, store.responses(iteration, "evaluate"), iteration, "evaluate", face
+    )
     if iteration == 0:
         # One pair a prompt: held-out pairs are for a mean, and each costs every model a forward pass.
         pair.make_pairs(store, replace(config.pair, max_pairs=1), 0, "evaluate")
-        correcting.correct(store, config.correct, 0, encode, "evaluate")
+        correcting.correct(store, config.correct, 0, encode, face, "evaluate")
 
 
 def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:
@@ -51,15 +51,6 @@ def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:
         prior = config.matrix.human_prior
         cells.append(Cell("evaluate-human", "human", "", "human", "human", None, decoding, prior, prior, 1))
     return cells
-
-
-def _scores(store: RunStore, config: Config, iteration: int) -> Rows:
-    if not config.correct.rule:
-        return {}
-    judge = rule.load(config.correct.rule)
-    prompts = {p.id: p for p in store.prompts("heldout")}
-    answers = store.responses(iteration, "evaluate")
-    return score_rows(config.correct.rule, {a.id: judge(prompts[a.prompt_id], a) for a in answers})
 
 
 def conclude(store: RunStore, config: Config, control: RunStore | None, face: Face) -> None:

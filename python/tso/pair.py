@@ -71,6 +71,7 @@ def clean_responses(
     dropped: list[tuple[int, str, str]] = []
     left = []
     loops = repetition([_tokens(r) for r in answers], ngram=options.ngram) if answers else np.empty(0)
+    first: dict[tuple[str, str], int] = {}
     for response, share in zip(answers, loops, strict=True):
         if not response.text.strip():
             dropped.append((response.id, "empty", ""))
@@ -78,6 +79,9 @@ def clean_responses(
             dropped.append((response.id, "cut_off", ""))
         elif share > options.max_repetition:
             dropped.append((response.id, "looping", f"{share:.2f} of its n-grams repeat"))
+        elif (same := first.setdefault((response.prompt_id, response.text.strip()), response.id)) != response.id:
+            # Tokens alone do not tell: one text may be cut into tokens in several ways.
+            dropped.append((response.id, "duplicate", f"of response {same}"))
         else:
             left.append(response)
     if not left:
@@ -160,10 +164,7 @@ def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, simil
 
 
 def pair_id(iteration: int, a: Response, b: Response) -> str:
-    """Stable across machines and evaluation settings: a hash of iteration, prompt and the two texts.
-
-    Texts of one prompt differ, since duplicates were merged before.
-    """
+    """Stable across machines and evaluation settings: a hash of iteration, prompt and the two texts, which differ."""
     text = "\0".join([str(iteration), a.prompt_id, *sorted([a.text, b.text])])
     return "p" + hashlib.sha256(text.encode()).hexdigest()[:15]
 
@@ -182,7 +183,10 @@ def settle(store: RunStore, options: PairSection, iteration: int, purpose: str =
 
 
 def surplus(pairs: Sequence[Pair], most: int | None) -> list[tuple[str, str, str]]:
-    """(pair id, reason, detail) of the pairs beyond the `most` surest; among equally sure ones every prompt has its turn."""
+    """(pair id, reason, detail) of the pairs beyond the `most` surest.
+
+    What a person has said comes first, however sure; among equally sure pairs every prompt has its turn.
+    """
     if most is None or len(pairs) <= most:
         return []
     seen: Counter[str] = Counter()
@@ -190,7 +194,9 @@ def surplus(pairs: Sequence[Pair], most: int | None) -> list[tuple[str, str, str
     for p in pairs:
         turn[p.id] = seen[p.prompt_id]
         seen[p.prompt_id] += 1
-    ranked = sorted(pairs, key=lambda p: (-p.label.confidence, turn[p.id]))  # stable: equal ones stay in order
+    ranked = sorted(
+        pairs, key=lambda p: (p.label.source != "human", -p.label.confidence, turn[p.id])
+    )  # stable: equal ones stay in order
     return [(p.id, "surplus", f"confidence {p.label.confidence:.2f}") for p in ranked[most:]]
 
 

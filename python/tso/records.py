@@ -109,7 +109,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A verdict of a judge or a person on a pair, relative to the label it met."""
+    """A verdict on a pair: a rule's is about the pair's first label, a person's about what rules and judges made of it."""
 
     pair_id: str
     source: str  # rule | judge | human

@@ -25,7 +25,7 @@ from tso.training.trainer import check_training, head_of
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
 FREE = (
     *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
-    *("training.report_to", "training.save_steps"),
+    *("training.report_to", "training.save_steps", "correct.recorded", "evaluate.control"),
 )
 
 
@@ -33,7 +33,7 @@ def identity(config: Config) -> dict[str, str]:
     """Every option that decides the content of the run, by name."""
     tree = config_module.as_tree(config)
     named = {f"{s}.{k}": dumps(_plain(v)) for s, options in tree.items() for k, v in options.items()}
-    return {k: v for k, v in named.items() if k not in FREE and not k.startswith("evaluate.")}
+    return {k: v for k, v in named.items() if k not in FREE}
 
 
 def _plain(value: Any) -> Any:

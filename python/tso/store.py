@@ -211,9 +211,10 @@ class RunStore:
         return rows[0][0], rows[0][1]
 
     def balance(self, iteration: int) -> dict[str, int]:
-        """Where the answers of an iteration went: sampled = paired + unpaired + dropped by each reason.
+        """Where the answers of an iteration went: sampled = paired + dropped by each reason.
 
-        Counts every response once and raises InternalError when the sum is off, which stops the run.
+        Counts every response once and raises InternalError when the sum is off, or when a pair left twice or was trained
+        on although it had left; that stops the run.
         """
         sampled = {r.id for r in self.responses(iteration, "train")}
         used = {side for p in self.pairs(iteration, dropped=True) for side in (p.response_a, p.response_b)} & sampled
@@ -224,6 +225,13 @@ class RunStore:
         left = {int(r[1]) for r in reasons}
         if left | used != sampled or left & used or len(left) != len(reasons):
             raise InternalError(f"iteration {iteration}: the counts do not balance: {counts}; please report this")
+        made = {p.id for p in self.pairs(iteration, dropped=True)}
+        gone = [
+            row[0] for row in self.query("SELECT id FROM drops WHERE kind = 'pair' AND iteration = ?", (iteration,))
+        ]
+        trained = {row[0] for row in self.query("SELECT pair_id FROM outcomes WHERE iteration = ?", (iteration,))}
+        if len(set(gone)) != len(gone) or not set(gone) <= made or not trained <= made - set(gone):
+            raise InternalError(f"iteration {iteration}: a pair left twice, or after it was used; please report this")
         return counts
 
 

@@ -59,6 +59,8 @@ def user_module(tmp_path, monkeypatch):
         "def fails(prompt, response): raise KeyError('boom')\n"
         "def nothing(prompt, response): return None\n"
         "def text(prompt, response): return '0.5'\n"
+        "def percent(prompt, response): return 70\n"
+        "def leaves(prompt, response): raise SystemExit(0)\n"
         "def nan(prompt, response): return Score(float('nan'), '')\n"
         "class Judges:\n"
         "    inner = staticmethod(good)\n"
@@ -119,9 +121,11 @@ def test_load_says_what_is_wrong(user_module, spec, says):
     ("name", "says"),
     [
         ("fails", "failed on prompt 'x': KeyError: 'boom'"),
-        ("nothing", "gave None for prompt 'x'; a finite number is needed"),
+        ("nothing", "gave None for prompt 'x'; a number from 0 to 1 is needed"),
         ("text", "gave '0.5' for prompt 'x'"),
         ("nan", "gave nan for prompt 'x'"),
+        ("percent", "gave 70 for prompt 'x'"),
+        ("leaves", "failed on prompt 'x': SystemExit: 0"),
     ],
 )
 def test_a_failing_judge_is_named_with_the_prompt(user_module, name, says):

@@ -17,7 +17,7 @@ def load(path: str) -> list[Correction]:
     text is needed for edit alone; author, reason and confidence may be left out.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError as err:
         raise DataError(f"correct.recorded: no file {path}") from err
     except (OSError, UnicodeDecodeError) as err:
@@ -44,9 +44,9 @@ def _parse(line: str, where: str) -> Correction:
     return Correction(
         row["pair_id"],
         "human",
-        str(row.get("author", "recorded")),
+        str(row.get("author") or "recorded"),
         verdict,
         float(confidence),
-        str(row.get("reason", "")),
+        str(row.get("reason") or ""),
         text if verdict == "edit" else None,
     )

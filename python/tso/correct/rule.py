@@ -24,14 +24,14 @@ def load(spec: str) -> Judge:
     """The judge that `package.module:function` names, with its answers checked.
 
     Raises ConfigError when there is none. The judge raises DataError, naming the prompt, when the function fails or
-    gives anything but a finite number.
+    gives anything but a number from 0 to 1.
     """
     function = _resolve(spec)
 
     def judge(prompt: Prompt, response: Response) -> Score:
         try:
             result = function(prompt, response)
-        except Exception as err:
+        except (Exception, SystemExit) as err:  # a judge that exits must not end the run as if it were finished
             raise DataError(f"correct.rule {spec} failed on prompt {prompt.id!r}: {type(err).__name__}: {err}") from err
         return _as_score(result, spec, prompt)
 
@@ -63,8 +63,8 @@ def _as_score(result: Any, spec: str, prompt: Prompt) -> Score:
         number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
-    if not math.isfinite(number):
-        raise DataError(f"correct.rule {spec} gave {value!r} for prompt {prompt.id!r}; a finite number is needed")
+    if not 0 <= number <= 1:
+        raise DataError(f"correct.rule {spec} gave {value!r} for prompt {prompt.id!r}; a number from 0 to 1 is needed")
     return Score(number, str(reason))
 
 

@@ -3,84 +3,141 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from tso.config import CorrectSection
 from tso.correct import recorded, rule
 from tso.correct.base import apply, directed, strongest
 from tso.correct.strengths import fit
 from tso.errors import DataError
+from tso.progress import Face
 from tso.records import Cell, Correction, Label, Pair, Response, Score
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
 
 Encode = Callable[[str], tuple[int, ...]]
+SCORES_A_UNIT = 64  # answers; a kill loses no more of a judge's work
 
 
-def correct(store: RunStore, options: CorrectSection, iteration: int, encode: Encode, purpose: str = "train") -> None:
-    """Write scores, corrections, new labels and drops of an iteration's pairs, as one unit."""
+def correct(
+    store: RunStore, options: CorrectSection, iteration: int, encode: Encode, face: Face, purpose: str = "train"
+) -> None:
+    """Write corrections, new labels and drops of an iteration's pairs, as one unit; scores before, as they come."""
     stage = f"correct/{purpose}"
     if store.done(iteration, stage):
         return
     pairs = store.pairs(iteration, purpose)
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
-    scores = _scores(store, options, responses)
+    scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
     given = _recorded(store, options)
     corrections: list[Correction] = []
     labels: list[tuple[str, Label]] = []
     drops: list[tuple[str, str, str]] = []
     edits: list[tuple[int, int | None, Response]] = []
+    decided: list[tuple[Label, Label]] = []
+    ties = 0
     next_id = store.next_id("responses", "response_id")
+    used = 0
     for pair in pairs:
-        mine = ([_by_rule(pair, scores, options)] if options.rule else []) + given.get(pair.id, [])
-        best = strongest(mine) if mine else None
+        rules = [_by_rule(pair, scores, options)] if options.rule else []
+        people = given.pop(pair.id, [])
+        used += len(people)
+        best = strongest([*rules, *people]) if rules or people else None
+        basis = pair
+        if best is not None and best.source == "human" and rules:
+            # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
+            shown = apply(pair, strongest(rules), options).label
+            basis = pair if shown is None else replace(pair, label=shown)
         edited = None
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
             new = Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration)
             edits.append((edited, None, new))
-        outcome = apply(pair, best, options, edited)
-        corrections += mine
+        outcome = apply(basis, best, options, edited)
+        corrections += [*rules, *people]
         if outcome.label is None:
             drops.append((pair.id, outcome.dropped, best.reason if best else ""))
         elif outcome.label != pair.label:
             labels.append((pair.id, outcome.label))
+        ties += best is not None and best.verdict == "tie"
+        if outcome.label is not None and best is not None and best.verdict in ("keep", "flip"):
+            decided.append((pair.label, outcome.label))
+    late = _too_late(store, given) if purpose == "train" else []
+    if purpose == "train":
+        _tell(options, used, late, given, face)
+    counts = Counter(c.verdict for c in corrections)
     store.commit(
         iteration,
         stage,
         merge(
-            score_rows(options.rule or "", _new(store, options, scores)),
             response_rows(edits),
-            _correction_rows(store, iteration, corrections),
+            _correction_rows(store, iteration, [*corrections, *late]),
             label_rows(store.next_id("labels", "label_id"), iteration, labels),
             drop_rows(iteration, stage, "pair", drops),
-            metric_rows(iteration, 0, _metrics(pairs, corrections) if purpose == "train" else {}),
+            metric_rows(iteration, 0, _metrics(len(corrections), ties, decided) if purpose == "train" else {}),
         ),
-        info=dict(Counter(c.verdict for c in corrections)),
+        info=dict(counts),
     )
 
 
-def _scores(store: RunStore, options: CorrectSection, responses: dict[int, Response]) -> dict[int, Score]:
-    if not options.rule:
+def score_answers(
+    store: RunStore, spec: str | None, answers: Iterable[Response], iteration: int, purpose: str, face: Face
+) -> dict[int, Score]:
+    """The judge's score of each answer, by response id; each is asked for once in a run, and durable in small parts.
+
+    A judge may be slow, or cost money, or not say the same twice. Empty without a judge.
+    """
+    if not spec:
         return {}
-    judge = rule.load(options.rule)
+    judge = rule.load(spec)
+    wanted = {a.id: a for a in answers}
+    rows = store.query("SELECT response_id, score, reason FROM scores WHERE judge = ?", (spec,))
+    known = {i: Score(value, reason) for i, value, reason in rows if i in wanted}
+    missing = sorted(wanted.keys() - known.keys())
     prompts = {p.id: p for p in store.prompts()}
-    return {i: judge(prompts[r.prompt_id], r) for i, r in sorted(responses.items())}
-
-
-def _new(store: RunStore, options: CorrectSection, scores: dict[int, Score]) -> dict[int, Score]:
-    """Without those that are in the store from an earlier stage."""
-    known = {row[0] for row in store.query("SELECT response_id FROM scores WHERE judge = ?", (options.rule or "",))}
-    return {i: s for i, s in scores.items() if i not in known}
+    with face.bar(f"iteration {iteration}: judging", len(wanted), "answers", len(known)) as advance:
+        for start in range(0, len(missing), SCORES_A_UNIT):
+            part = missing[start : start + SCORES_A_UNIT]
+            fresh = {i: judge(prompts[wanted[i].prompt_id], wanted[i]) for i in part}
+            # Numbered by an answer, so that what is left after a kill never meets a unit of before.
+            store.commit(iteration, f"score/{purpose}", score_rows(spec, fresh), unit=part[0])
+            known |= fresh
+            advance(len(part))
+    return known
 
 
 def _recorded(store: RunStore, options: CorrectSection) -> dict[str, list[Correction]]:
-    """People's verdicts by pair id. A verdict on a pair of another iteration waits for it, or was taken then."""
+    """People's verdicts by pair id, without those that the store has already."""
     found: dict[str, list[Correction]] = defaultdict(list)
-    for correction in recorded.load(options.recorded) if options.recorded else []:
+    for correction in dict.fromkeys(recorded.load(options.recorded)) if options.recorded else ():
         if not correction.pair_id.startswith("p"):
             raise DataError(f"{options.recorded}: {correction.pair_id!r} is not a pair id of a run; see pairs.parquet")
         found[correction.pair_id].append(correction)
-    return found
+    taken = set(store.corrections())
+    return {pair: left for pair, all_of in found.items() if (left := [c for c in all_of if c not in taken])}
+
+
+def _too_late(store: RunStore, given: Mapping[str, list[Correction]]) -> list[Correction]:
+    """Verdicts on pairs that were trained on, or had left, before they came."""
+    known = {p.id for purpose in ("train", "evaluate") for p in store.pairs(purpose=purpose, dropped=True)}
+    return [c for pair, verdicts in given.items() if pair in known for c in verdicts]
+
+
+def _tell(
+    options: CorrectSection, used: int, late: Sequence[Correction], given: Mapping[str, list[Correction]], face: Face
+) -> None:
+    if not options.recorded or not (used or given):
+        return
+    unknown = sum(map(len, given.values())) - len(late)
+    face.say(f"{options.recorded}: {used} verdicts used")
+    if late:
+        face.warn(
+            f"{len(late)} verdicts are on pairs that were trained on or had left before; they count for the strengths of "
+            "cells, not for training. In a new run.output_dir the same settings make the same pairs, and they count there"
+        )
+    if unknown:
+        names = ", ".join(pair for pair in given if pair not in {c.pair_id for c in late})
+        face.warn(f"{unknown} verdicts are on pairs that this run has not made so far: {names[:100]}")
 
 
 def _by_rule(pair: Pair, scores: dict[int, Score], options: CorrectSection) -> Correction:
@@ -100,18 +157,20 @@ def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Corr
     return {"corrections": (columns, rows)}
 
 
-def _metrics(pairs: Sequence[Pair], corrections: Sequence[Correction]) -> dict[str, float]:
-    """Counts of verdicts; shares of labels that were kept or flipped, where there is any to take a share of."""
-    source = {p.id: p.label.source for p in pairs if p.label.chosen is not None}
-    decided = [c for c in corrections if c.pair_id in source and c.verdict in ("keep", "flip")]
-    on_prior = [c.verdict == "flip" for c in decided if source[c.pair_id] == "prior"]
-    flips = sum(c.verdict == "flip" for c in decided)
+def _metrics(corrections: int, ties: int, decided: Sequence[tuple[Label, Label]]) -> dict[str, float]:
+    """Counts, and shares of labels that were kept or turned, where there is any to take a share of.
+
+    decided: the first label, and the one in force, of each pair whose verdict in force says which side is better.
+    """
+    ordered = [(before, before.chosen != after.chosen) for before, after in decided if before.chosen is not None]
+    flips = sum(turned for _, turned in ordered)
+    on_prior = [turned for before, turned in ordered if before.source == "prior"]
     counts = {
-        "feedback/corrections": len(corrections),
-        "feedback/ties": sum(c.verdict == "tie" for c in corrections),
+        "feedback/corrections": corrections,
+        "feedback/ties": ties,
         "feedback/flips": flips,
     }
-    agreement = {"feedback/agreement": 1 - flips / len(decided)} if decided else {}
+    agreement = {"feedback/agreement": 1 - flips / len(ordered)} if ordered else {}
     return {**counts, **agreement, **({"prior/error_rate": sum(on_prior) / len(on_prior)} if on_prior else {})}
 
 
@@ -130,27 +189,27 @@ def learn_strengths(store: RunStore, options: CorrectSection, iteration: int, ce
 
 
 def _wins(store: RunStore, known: dict[str, float]) -> dict[tuple[str, str], float]:
+    """How often one cell's answer beat another's: one comparison a pair, by the verdict in force on it."""
     pairs = {p.id: p for p in store.pairs(dropped=True)}
     cells = dict(store.query("SELECT response_id, cell FROM responses"))
-    first_labels = {
-        row[0]: (row[1], row[2])
-        for row in store.query(
-            "SELECT pair_id, chosen, rejected FROM labels WHERE label_id IN (SELECT min(label_id) FROM labels GROUP BY pair_id)"
-        )
-    }
+    came = [row[0] for row in store.query("SELECT iteration FROM corrections ORDER BY correction_id")]
+    given: dict[str, list[tuple[int, Correction]]] = defaultdict(list)
+    for iteration, correction in zip(came, store.corrections(), strict=True):
+        given[correction.pair_id].append((iteration, correction))
     wins: dict[tuple[str, str], float] = defaultdict(float)
-    for c in store.corrections():
-        pair = pairs.get(c.pair_id)
-        if pair is None or c.verdict in ("both_bad", "edit"):
+    for name, verdicts in given.items():
+        pair = pairs.get(name)
+        best = strongest([c for _, c in verdicts])
+        if pair is None or best.verdict in ("both_bad", "edit"):
             continue
-        # A verdict is relative to the label it met, which is the pair's first.
-        chosen, rejected = first_labels[c.pair_id]
-        a, b = (
-            (cells[chosen], cells[rejected]) if chosen is not None else (cells[pair.response_a], cells[pair.response_b])
-        )
-        if a == b or a not in known or b not in known:
+        # The label in force is what the verdict made of the pair, unless it came when the pair had been trained on.
+        winner, loser = (cells[side] for side in directed(pair))
+        late = any(i > pair.iteration for i, c in verdicts if c is best)
+        if late and best.verdict == "flip":
+            winner, loser = loser, winner
+        if winner == loser or winner not in known or loser not in known:
             continue
-        share = {"keep": 1.0, "flip": 0.0, "tie": 0.5}[c.verdict]
-        wins[a, b] += share
-        wins[b, a] += 1 - share
+        share = 0.5 if best.verdict == "tie" else 1.0
+        wins[winner, loser] += share
+        wins[loser, winner] += 1 - share
     return {pair: n for pair, n in wins.items() if n}

@@ -25,7 +25,7 @@ from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
-from tso.store import Rows, RunStore, dumps, merge, metric_rows
+from tso.store import Rows, RunStore, drop_rows, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
 from tso.training.reference import ROW, located
@@ -43,19 +43,24 @@ def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
         return
     before = store.checkpoint(iteration - 1, "policy")
     path = located(store.folder, before[0])
-    examples = build_examples(store, config, store.pairs(iteration), path)
+    pairs = store.pairs(iteration)
+    examples = build_examples(store, config, pairs, path)
+    usable = {e.pair_id for e in examples}
+    detail = f"both sides are one text within training.max_length={config.training.max_length}"
+    cut = drop_rows(iteration, "train", "pair", [(p.id, "cut_equal", detail) for p in pairs if p.id not in usable])
     if not examples:
         face.warn(f"iteration {iteration}: no pair was kept, so the policy stays as it is")
-        store.commit(iteration, "train", {"checkpoints": (ROW, [(iteration, "policy", *before)])}, info={"pairs": 0})
+        same = {"checkpoints": (ROW, [(iteration, "policy", *before)])}
+        store.commit(iteration, "train", merge(same, cut), info={"pairs": 0})
         return
     reference = located(store.folder, store.checkpoint(iteration - 1, "reference")[0])
     known = reference_logps(store, config, iteration, examples, reference, face)
     examples = [replace(e, ref_chosen=known[e.pair_id][0], ref_rejected=known[e.pair_id][1]) for e in examples]
-    _fit(store, config, iteration, examples, path, face)
+    _fit(store, config, iteration, examples, cut, path, face)
 
 
 def build_examples(store: RunStore, config: Config, pairs: Sequence[Pair], model: str) -> list[Example]:
-    """Tokenised pairs; those that are one text after cutting to max_length are left out."""
+    """Tokenised pairs, without those whose sides are one text after cutting to max_length."""
     tokenizer = load_tokenizer(model)
     prompts = {p.id: p for p in store.prompts()}
     texts = store.responses_by_id(s for p in pairs for s in (p.label.chosen, p.label.rejected) if s is not None)
@@ -79,7 +84,10 @@ class _Bar(TrainerCallback):
         self.advance(1)
 
 
-def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example], path: str, face: Face) -> None:
+def _fit(
+    store: RunStore, config: Config, iteration: int, examples: list[Example], cut: Rows, path: str, face: Face
+) -> None:
+    """Train on `examples`; `cut` are the drops of the pairs that could not be, written in the same unit."""
     device = device_for(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
@@ -109,6 +117,7 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
         merge(
             {"checkpoints": (ROW, [(iteration, "policy", str(target.relative_to(store.folder)), sha)])},
             {"outcomes": (OUTCOMES, outcomes)},
+            cut,
             *_metrics(iteration, trainer.state.log_history),
         ),
         info={"pairs": len(examples), "steps": trainer.state.global_step},
