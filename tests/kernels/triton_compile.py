@@ -1,14 +1,17 @@
 """Compile every kernel for one GPU architecture, without the GPU: python triton_compile.py cuda 90 32.
 
-Prints one line a variant: kernel, dtype, flags, bytes of shared memory. Raises where a kernel does not compile, or
-where a row's offset is not 64-bit.
+Prints one line a variant: kernel, dtype, flags, registers, bytes of shared memory, spills. Raises where a kernel does
+not compile, spills registers to memory, or where a row's offset is not 64-bit.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
+import tempfile
 from itertools import product
+from pathlib import Path
 
 import triton
 from triton.backends.compiler import GPUTarget
@@ -31,8 +34,9 @@ def variants():
         constants = dict(zip(("HAS_SOFTCAP", "HAS_SCALE", "HAS_COEF"), flags, strict=True)) | {"BLOCK_V": block}
         rows = {"logits": f"*{dtype}", "targets": "*i64", "lse": "*fp32", "coef": "*fp32", "out": f"*{dtype}"}
         yield kernel("grad_logits"), rows | strides | scalars, constants, 8
-        if not constants.pop("HAS_COEF"):
-            yield kernel("row_logps"), rows | {"logps": "*fp32"} | strides | scalars, constants, 8
+        if not constants["HAS_COEF"]:
+            fewer = {name: value for name, value in constants.items() if name != "HAS_COEF"}
+            yield kernel("row_logps"), rows | {"logps": "*fp32"} | strides | scalars, fewer, 8
     pairs = dict.fromkeys(kernel("pair_terms").arg_names, "*fp32") | {"B": "i32", "beta": "fp32"}
     bounds = {f"{side}_{end}": "fp32" for side in ("chosen", "rejected") for end in ("lower", "upper")}
     yield kernel("pair_terms"), pairs | bounds, {"BLOCK": 128}, 4
@@ -45,6 +49,20 @@ def build(function, types, constants, warps, target):
     return triton.compile(source, target=target, options={"num_warps": warps})
 
 
+def resources(compiled, backend):
+    """(registers a thread, bytes or registers that were spilled)."""
+    if backend == "hip":
+        counts = {k: int(v) for k, v in re.findall(r"\.(\w+_count):\s+(\d+)", compiled.asm["amdgcn"])}
+        return counts["vgpr_count"], counts["vgpr_spill_count"] + counts["sgpr_spill_count"]
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(compiled.asm["cubin"])
+        file.flush()
+        said = subprocess.run([tool, "-res-usage", file.name], capture_output=True, text=True, check=True).stdout
+    used = {k: int(v) for k, v in re.findall(r"(REG|STACK|LOCAL):(\d+)", said)}
+    return used["REG"], used["STACK"] + used["LOCAL"]
+
+
 def main(backend, arch, warp_size):
     target = GPUTarget(backend, int(arch) if arch.isdigit() else arch, int(warp_size))
     for function, types, constants, warps in variants():
@@ -52,7 +70,10 @@ def main(backend, arch, warp_size):
         if "logits" in types:
             offsets = re.findall(r"tt\.addptr %(?:logits|out)\w*, .*?: !tt\.ptr<\w+>, (i\d+)", compiled.asm["ttir"])
             assert set(offsets) == {"i64"}, f"{function.__name__}: row offsets are {offsets}"
-        print(function.__name__, types.get("logits", ""), constants, compiled.metadata.shared)
+        registers, spilled = resources(compiled, backend)
+        used = f"{registers} registers, {compiled.metadata.shared} B shared, {spilled} spilled"
+        print(function.__name__, types.get("logits", ""), constants, used)
+        assert spilled == 0, f"{function.__name__} {constants}: {spilled} spilled"
 
 
 if __name__ == "__main__":
