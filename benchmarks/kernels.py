@@ -65,12 +65,14 @@ GPU = [
     Case("Gemma-3-270M", 640, 262144),
     Case("SmolLM2-135M", 576, 49152),
 ]
-SMALL = [Case("SmolLM2-135M, short", 576, 49152, pairs=4, tokens=96), Case("narrow", 256, 8192, pairs=4, tokens=256)]
+SMALL = [Case("SmolLM2-135M", 576, 49152, tokens=128), Case("Gemma-3-270M", 640, 262144, tokens=128)]
 
 
-def cases(shapes: str, quick: bool) -> list[Case]:
-    """Every shape at the middle setting, and the first one at all of them."""
-    base = [replace(c, tokens=24, pairs=2) for c in SMALL[1:]] if quick else GPU if shapes == "gpu" else SMALL
+def cases(shapes: str, quick: bool, shapes_only: bool) -> list[Case]:
+    """Every shape at the middle setting; then the first one at the others."""
+    base = [Case("tiny", 64, 1031, pairs=2, tokens=24)] if quick else GPU if shapes == "gpu" else SMALL
+    if shapes_only:
+        return base
     first = base[0]
     more = [replace(first, share=share) for share in (0.25, 1.0)]
     more += [replace(first, saturated=part) for part in (0.5, 1.0)]
@@ -315,7 +317,11 @@ def run_case(case: Case, device: torch.device, dtype: torch.dtype, warmups: int,
     ]
     for name, samples in times.items():
         median = statistics.median(samples)
-        low, high = (statistics.quantiles(samples, n=10)[i] for i in (0, 8)) if len(samples) > 1 else (median, median)
+        low, high = (
+            (statistics.quantiles(samples, n=10, method="inclusive")[i] for i in (0, 8))
+            if len(samples) > 1
+            else (median, median)
+        )
         numbers = f"{median * 1e3:10.2f}{low * 1e3:10.2f}{high * 1e3:10.2f}{median / bare:8.2f}{median / mine:8.2f}"
         lines.append(f"{name:38}{numbers}{peak(calls[name], device):10.0f}{wrong.get(name, '-'):>10}")
     lines += [f"{name}: failed on this shape: {why}" for name, why in failed.items()]
@@ -358,6 +364,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny shapes, two rounds, nothing stored")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--warmups", type=int, default=10)
+    parser.add_argument("--shapes-only", action="store_true", help="every shape at the middle setting, and no other")
     parser.add_argument("--only", help="run the cases whose title has this in it")
     args = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -365,7 +372,7 @@ def main() -> None:
     warmups, rounds = (1, 2) if args.quick else (args.warmups, args.rounds)
     lines = describe(device, dtype)
     print("\n".join(lines), flush=True)
-    for case in cases(args.shapes, args.quick):
+    for case in cases(args.shapes, args.quick, args.shapes_only):
         if args.only and args.only not in case.title:
             continue
         found = ["", *run_case(case, device, dtype, warmups, rounds)]

@@ -1,0 +1,23 @@
+"""The benchmarks run; what they measure here means nothing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_table_of_the_kernels(tmp_path):
+    pytest.importorskip("tso_kernels", reason="needs torch and tso-kernels")
+    command = [sys.executable, str(ROOT / "benchmarks" / "kernels.py"), "--quick", "--shapes-only"]
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {line[:38].strip(): line[38:].split() for line in done.stdout.splitlines()}
+    for name in ("bare products", "tso_kernels", "tso_kernels, least memory", "eager"):
+        assert len(rows[name]) == 7
+    assert float(rows["tso_kernels"][-1]) < 1e-5
+    assert "failed on this shape" not in done.stdout
