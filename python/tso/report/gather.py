@@ -62,6 +62,7 @@ def gather(store: RunStore) -> Report:
     return Report(
         model=_model(meta),
         progress=_progress(store),
+        finished=_finished(store),
         facts=_facts(store, meta),
         settings=_settings(meta),
         result=_result(store),
@@ -79,13 +80,20 @@ def _model(meta: Mapping[str, str]) -> str:
     return str(file or name or "unnamed model")
 
 
+def _finished(store: RunStore) -> bool:
+    """A finished run may be given more iterations; with the first of them it is unfinished again."""
+    return bool(
+        store.query("SELECT 1 FROM units WHERE stage = 'finish' AND iteration = (SELECT max(iteration) FROM units)")
+    )
+
+
 def _progress(store: RunStore) -> str:
     rows = store.query("SELECT iteration, stage FROM units ORDER BY rowid")
     if not rows:
         return "nothing yet"
     finished = len({iteration for iteration, stage in rows if stage == "update" and iteration > 0})
     plural = "" if finished == 1 else "s"
-    if any(stage == "evaluate/table" for _, stage in rows):
+    if _finished(store):
         return f"finished, {finished} iteration{plural}"
     iteration, stage = rows[-1]
     return f"unfinished: {finished} iteration{plural} complete, last work {stage} of iteration {iteration}"
@@ -174,11 +182,25 @@ def _charts(store: RunStore) -> tuple[Chart, ...]:
 
 
 def _funnels(store: RunStore) -> tuple[Funnel, ...]:
+    """What became of the rows of the prompt file, then of every iteration's answers and pairs."""
     iterations = store.query(
         "SELECT iteration FROM batches UNION SELECT iteration FROM draws WHERE purpose = 'train' "
         "UNION SELECT iteration FROM pairs WHERE purpose = 'train' UNION SELECT iteration FROM outcomes ORDER BY 1"
     )
-    return tuple(Funnel(t, tuple(_groups(store, t))) for (t,) in iterations)
+    return (*_rows_read(store), *(Funnel(f"Iteration {t}", tuple(_groups(store, t))) for (t,) in iterations))
+
+
+def _rows_read(store: RunStore) -> tuple[Funnel, ...]:
+    begun = store.query("SELECT info FROM units WHERE iteration = 0 AND stage = 'start'")
+    if not begun:
+        return ()
+    kept = dict(store.query("SELECT split, count(*) FROM prompts GROUP BY split"))
+    group = [
+        ("rows left out", json.loads(begun[0][0])["rejected"], True),
+        ("prompts to train on", kept.get("train", 0), False),
+        ("prompts held out", kept.get("heldout", 0), False),
+    ]
+    return (Funnel("Rows of the prompt file", (_shared(group),)),)
 
 
 def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:

@@ -41,9 +41,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Where the answers and pairs of an iteration went: groups of counts of the same kind of thing."""
+    """Where the rows of the prompt file, or the answers and pairs of an iteration, went: groups of counts of one kind."""
 
-    iteration: int
+    title: str
     groups: tuple[tuple[Count, ...], ...]
 
 
@@ -164,6 +164,7 @@ class Report:
 
     model: str
     progress: str
+    finished: bool
     facts: tuple[tuple[str, Any], ...]
     settings: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # section, (key, value)
     result: Table | None
