@@ -43,7 +43,8 @@ def run(config: Config, face: Face) -> Path:
         with run_control(store, config, face) as control:
             conclude(store, config, control, face)
         _finish(store, last)
-        report.write(folder)
+        page = report.write(folder)
+    face.say(f"model: {export.final(folder)}    report: {page}")
     return folder
 
 

@@ -116,6 +116,20 @@ def test_control_and_reordering_characters_are_spelled_out(run):
     assert "plain \\u001b[31mred\\u001b[0m and \\u202eturned" in found.text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u200fb", "a\\u200fb"),
+        ("a\u2028b", "a\\u2028b"),
+        ("a\U000e0041b", "a\\U000e0041b"),
+        ("a\u200bb\r\n", "a\\u200bb\n"),
+        ("👩\u200d💻 می\u200cخواهم\t", "👩\u200d💻 می\u200cخواهم\t"),
+    ],
+)
+def test_unseen_characters_are_spelled_out_and_joiners_are_text(text, shown):
+    assert page.visible(text) == shown
+
+
 def test_result_table_shows_names_columns_and_verdict(run):
     _, found = read(run)
     at = found.cells.index(["name", "win_rate", "words"])

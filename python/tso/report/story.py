@@ -9,8 +9,10 @@ from tso.report.gather import pair_history
 from tso.report.shapes import Answer, Drop, History, Judgement, Labelled, Logps, Outcome
 from tso.store import RunStore
 
-# Characters that reorder the text around them: a model could make a line read as something else.
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Controls, marks without a shape of their own (among them those that reorder the text around them) and odd line ends: with
+# these a model could make a line read as something else, or hide one.
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+_KEPT = frozenset("\n\t\u200c\u200d")  # joiners belong to the spelling of Persian, Hindi, emoji and more
 
 
 def pair_story(store: RunStore, pair_id: str) -> list[str]:
@@ -105,8 +107,12 @@ def flat(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with control and reordering characters spelled out: a model's answer must not drive the terminal."""
+    """The text with its unseen characters spelled out: a model's answer must not drive the terminal."""
     return "".join(
-        f"\\u{ord(c):04x}" if c in _REORDERING or (unicodedata.category(c) == "Cc" and c not in "\n\t") else c
+        _spelled(ord(c)) if unicodedata.category(c) in _UNSEEN and c not in _KEPT else c
         for c in text.replace("\r\n", "\n")
     )
+
+
+def _spelled(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
