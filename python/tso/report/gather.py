@@ -35,13 +35,21 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "beta times the log-ratio to the reference",
         ("rewards/chosen", "rewards/rejected", "rewards/margins"),
     ),
-    ("Reward accuracy", "share of pairs whose chosen side has the higher reward", ("rewards/accuracies",)),
+    (
+        "Reward accuracy",
+        "share of pairs whose chosen side has the higher reward, ties not counted",
+        ("rewards/accuracies",),
+    ),
     (
         "Beyond the clip bounds",
         "share of sides, and of pairs with both sides saturated",
         ("clip/chosen", "clip/rejected", "clip/saturated"),
     ),
-    ("Log-probs under the policy", "nats, summed over an answer", ("logps/chosen", "logps/rejected")),
+    (
+        "Log-probs under the policy",
+        "nats an answer, or a token where training.average_logps is on",
+        ("logps/chosen", "logps/rejected"),
+    ),
 )
 SHARES = ("Reward accuracy", "Beyond the clip bounds")
 SAMPLES = 12  # pairs shown with their whole history
@@ -242,9 +250,12 @@ def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:
     ]
     corrected = [
         (f"corrected: {verdict}", n, False)
+        # A pair that the first label gave no order has none to keep or to flip.
         for verdict, n in ask(
-            "SELECT c.verdict, count(*) FROM corrections c JOIN pairs p USING (pair_id) "
-            "WHERE c.iteration = ?1 AND p.purpose = 'train' GROUP BY c.verdict ORDER BY c.verdict"
+            "SELECT CASE WHEN c.verdict IN ('keep', 'flip') AND (SELECT chosen FROM labels l "
+            " WHERE l.pair_id = c.pair_id ORDER BY label_id LIMIT 1) IS NULL THEN 'put in order' ELSE c.verdict END v, "
+            "count(*) FROM corrections c JOIN pairs p USING (pair_id) "
+            "WHERE c.iteration = ?1 AND p.purpose = 'train' GROUP BY v ORDER BY v"
         )
     ]
     return [_shared(group) for group in (answers, pairs, corrected) if group]
@@ -373,7 +384,7 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         "" if people and model == cell else model,
         "" if people else revision,
         "" if people or decoding is None else _told(_decoding(json.loads(decoding))),
-        None if seed is None else seed % 2**64,
+        None if people or seed is None else seed % 2**64,
         iteration,
         tokens,
         finish_reason,

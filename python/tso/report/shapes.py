@@ -66,7 +66,7 @@ class Answer:
     model: str
     revision: str
     decoding: str
-    seed: int | None  # unsigned 64 bits; None for an edit
+    seed: int | None  # unsigned 64 bits; None for what people wrote
     iteration: int
     tokens: int
     finish_reason: str
@@ -77,6 +77,10 @@ class Answer:
     def short_revision(self) -> str:
         """Enough of a hash to tell models apart; a name@revision stays whole."""
         return self.revision if "@" in self.revision else self.revision[:12]
+
+    @property
+    def ending(self) -> str:
+        return "ended by itself" if self.finish_reason == "stop" else "cut off at the limit"
 
 
 @dataclass(frozen=True, slots=True)

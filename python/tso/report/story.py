@@ -36,7 +36,7 @@ def _lines(history: History) -> Iterator[str]:
     for label in history.labels:
         yield f"  {label_line(label, history)}"
     for said in history.corrections:
-        yield f"  {correction_line(said)}"
+        yield f"  {correction_line(said, history)}"
         if said.text is not None:
             yield from _indented(said.text, "    ")
     for drop in history.drops:
@@ -55,7 +55,7 @@ def _answer(answer: Answer, history: History) -> Iterator[str]:
     if answer.decoding:
         yield f"  decoding {flat(answer.decoding)}"
     seed = "" if answer.seed is None else f", seed {answer.seed}"
-    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, ended by {answer.finish_reason}"
+    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, {answer.ending}"
     for judge, score, reason in answer.scores:
         yield f"  score {score:.3f} by {flat(judge)}" + (f": {flat(reason)}" if reason else "")
     yield "  text"
@@ -70,9 +70,12 @@ def label_line(label: Labelled, history: History) -> str:
     return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
 
 
-def correction_line(said: Judgement) -> str:
+def correction_line(said: Judgement, history: History) -> str:
     reason = f"; {flat(said.reason)}" if said.reason else ""
-    return f"correction by {said.source} {flat(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
+    verdict = said.verdict
+    if history.labels and history.labels[0].chosen is None:  # there was no order to keep or to flip
+        verdict = {"keep": "A is better", "flip": "B is better"}.get(verdict, verdict)
+    return f"correction by {said.source} {flat(said.author)}: {verdict}, confidence {said.confidence:.2f}{reason}"
 
 
 def drop_line(drop: Drop) -> str:
