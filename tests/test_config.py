@@ -1,5 +1,6 @@
 """Every mistake in a config is refused by name, and every option is read somewhere."""
 
+import ast
 import dataclasses
 import re
 from pathlib import Path
@@ -70,6 +71,19 @@ def test_bad_files(tmp_path, text, says):
 def test_missing_file():
     with pytest.raises(ConfigError, match="no config file nowhere.yaml"):
         load("nowhere.yaml")
+
+
+def test_every_option_says_what_it_means():
+    """In a comment on one of its lines or the line above: README sends people to config.py for the meanings."""
+    text = Path(config_module.__file__).read_text("utf-8")
+    lines, silent = text.splitlines(), []
+    for section in ast.parse(text).body:
+        for option in section.body if isinstance(section, ast.ClassDef) else []:
+            if isinstance(option, ast.AnnAssign) and getattr(getattr(option.value, "func", None), "id", "") == "option":
+                own = "".join(lines[option.lineno - 1 : option.end_lineno])
+                if "  # " not in own and not lines[option.lineno - 2].startswith("    # "):
+                    silent.append(f"{section.name}.{option.target.id}")
+    assert silent == []
 
 
 def test_every_option_is_read_somewhere():

@@ -51,6 +51,9 @@ def test_counts_balance_and_the_reference_follows_the_policy(finished):
             assert store.checkpoint(iteration, "reference") == store.checkpoint(iteration, "policy")
     with RunStore.open_read_only(finished[0] / "control") as control:
         assert control.checkpoint(2, "reference") == control.checkpoint(0, "policy")
+        assert control.balance(2)["sampled"] == counts["sampled"]
+        models = {c.revision for c in control.cells(2) if c.name not in ("evaluate", "human")}
+        assert models == {control.checkpoint(0, "policy")[1]}
 
 
 def test_every_end_of_turn_token_stands_once_and_only_where_the_answer_ended(finished):
@@ -84,6 +87,16 @@ def test_another_config_is_refused_on_the_same_folder(tiny, finished):
     assert done.returncode == 2
     assert "holds a run with other settings (training.beta" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_fewer_iterations_than_begun_are_refused_and_nothing_changes(tiny, finished):
+    kept = {name: (finished[0] / name).read_bytes() for name in ("report.html", "config.yaml")}
+    done = command(tiny, finished[0], "run.iterations=1")
+    assert done.returncode == 2
+    assert "has begun iteration 2: give run.iterations=2 or more" in done.stderr
+    assert (finished[0] / "final").resolve() == (finished[0] / "iteration-2" / "checkpoint").resolve()
+    assert {name: (finished[0] / name).read_bytes() for name in kept} == kept
+    assert b"finished, 2 iterations" in kept["report.html"]
 
 
 def test_recorded_corrections_outrank_the_rule(tiny, finished):

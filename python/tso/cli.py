@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tso import __version__
 from tso.errors import DataError
 from tso.train import guarded
 from tso.train import main as train
@@ -17,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["train"]:
         return train(words[1:])
     parser = argparse.ArgumentParser(prog="tso", description="Self-training preference optimisation.")
+    parser.add_argument("--version", action="version", version=f"tso {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("train", help="python -m tso.train under a shorter name")
     commands.add_parser("doctor", help="versions, devices, backends, and what is missing")

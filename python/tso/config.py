@@ -39,8 +39,10 @@ def option(default: Any, check: Check | None = None) -> Any:
 
 @dataclass(frozen=True)
 class RunSection:
+    # Folder of the run; made if absent, resumed if it holds this run.
     output_dir: str = option("runs/quickstart", NAMED)
-    seed: int = option(0, NOT_NEGATIVE)
+    seed: int = option(0, NOT_NEGATIVE)  # of prompt choice, draws and training
+    # Rounds of sample, pair, correct, train, update; may be raised on a finished run.
     iterations: int = option(2, POSITIVE)
 
 
@@ -48,22 +50,25 @@ class RunSection:
 class ModelSection:
     name_or_path: str = option("", NAMED)  # a hub name, or a folder
     gguf_file: str | None = option(None)  # file inside name_or_path; converted to safetensors once
-    revision: str | None = option(None)
+    revision: str | None = option(None)  # branch, tag or commit of a hub model; None: the hub's default branch
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
     scale: float | None = option(None, POSITIVE)  # billions of parameters; counted when not given
-    device: str = option("auto", NAMED)
+    device: str = option("auto", NAMED)  # cpu, cuda, cuda:1, ...; auto: the first CUDA device, else the CPU
     threads: int | None = option(None, POSITIVE)  # CPU threads of the numerical work; None: the cores there are
 
 
 @dataclass(frozen=True)
 class DataSection:
+    # File or folder of rows: JSONL (also .gz), JSON, Parquet, Arrow, or saved by `datasets`.
     prompts: str = option("", NAMED)
-    prompt_column: str = option("prompt", NAMED)
-    human_column: str = option("human", NAMED)
-    id_column: str = option("id", NAMED)
+    prompt_column: str = option("prompt", NAMED)  # text, or a list of {role, content} messages that ends with the user
+    human_column: str = option("human", NAMED)  # a person's answer, or a list of them; none: not read
+    id_column: str = option("id", NAMED)  # the prompt's name, unique; none: not read
+    # Says train or heldout (test and validation count as heldout); none: not read.
     split_column: str = option("split", NAMED)
+    # Share of the prompts that is held out where no row names its split.
     holdout: float = option(0.2, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
-    max_prompt_tokens: int = option(768, POSITIVE)
+    max_prompt_tokens: int = option(768, POSITIVE)  # longer prompts are left out; tokens, chat template included
     max_prompts: int | None = option(None, POSITIVE)  # the first so many rows of each split; None: all
 
 
@@ -71,19 +76,21 @@ class DataSection:
 class CellSection:
     """One row of the matrix. `model`: policy, reference, previous, policy@K, human, a hub name or a folder."""
 
-    name: str = option("", NAMED)
-    model: str = option("policy", NAMED)
-    draws: int = option(1, NOT_NEGATIVE)
-    scale: float | None = option(None, POSITIVE)
+    name: str = option("", NAMED)  # any, unique in the matrix
+    model: str = option("policy", NAMED)  # see above
+    draws: int = option(1, NOT_NEGATIVE)  # answers a prompt in the first iteration with this cell; 0: the cell is off
+    scale: float | None = option(None, POSITIVE)  # billions of parameters; None: the policy's
     prior: float | None = option(None)  # log-odds; None: from scale and stage
-    temperature: float = option(1.0, NOT_NEGATIVE)
+    temperature: float = option(1.0, NOT_NEGATIVE)  # divides the logits; 0: always the likeliest token
+    # Sample from the likeliest tokens that make up this share of the probability; 1: all.
     top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
-    top_k: int = option(0, NOT_NEGATIVE)
-    system_prompt: str | None = option(None)
+    top_k: int = option(0, NOT_NEGATIVE)  # sample from so many of the likeliest tokens; 0: all
+    system_prompt: str | None = option(None)  # put before the prompt's messages; None: nothing is added
 
 
 @dataclass(frozen=True)
 class MatrixSection:
+    # Who answers each prompt, and how. Given in a config file, the list replaces this one as a whole.
     cells: tuple[CellSection, ...] = option(
         (
             CellSection(name="reference-0.7", model="reference", temperature=0.7, top_p=0.95),
@@ -94,8 +101,8 @@ class MatrixSection:
             CellSection(name="human", model="human"),
         )
     )
-    refresh: bool = option(True)  # False: policy and reference cells keep answering with the start model
-    min_draws: int = option(1, NOT_NEGATIVE)  # no cell's budget falls below this
+    refresh: bool = option(True)  # False: the start model answers for policy, reference and earlier stages alike
+    min_draws: int = option(1, NOT_NEGATIVE)  # no cell's draws a prompt fall below this when budgets move
     human_prior: float = option(2.0)  # log-odds of a human answer over the start model's
     stage_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds of a later stage over the one before
     scale_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds for each doubling of size within a family
@@ -103,9 +110,10 @@ class MatrixSection:
 
 @dataclass(frozen=True)
 class SampleSection:
+    # Size of the mini-batch of prompts; every cell answers each of them.
     prompts_per_iteration: int = option(64, POSITIVE)
-    batch_size: int = option(32, POSITIVE)
-    max_new_tokens: int = option(256, POSITIVE)
+    batch_size: int = option(32, POSITIVE)  # answers computed together
+    max_new_tokens: int = option(256, POSITIVE)  # tokens from which an answer is cut off
     dtype: str = option("auto", one_of("auto", "float32", "bfloat16"))  # auto: bfloat16 where the device has it
 
 
@@ -114,10 +122,10 @@ class PairSection:
     # Who labels a pair first: the prior, the policy's implicit reward, or both where they agree. The policy has a reward
     # once it was trained; until then the prior labels.
     label: str = option("prior", one_of("prior", "implicit", "agreement"))
-    max_pairs: int = option(4, POSITIVE)  # K, a prompt
-    max_uses: int = option(3, POSITIVE)  # m, a response
+    max_pairs: int = option(4, POSITIVE)  # K, pairs a prompt
+    max_uses: int = option(3, POSITIVE)  # m, pairs that a response is in
     max_kept: int | None = option(None, POSITIVE)  # an iteration trains on at most so many, the surest ones; None: all
-    ngram: int = option(3, POSITIVE)
+    ngram: int = option(3, POSITIVE)  # n of the n-grams, in tokens, that similarity and repetition count
     near_threshold: float = option(0.8, SHARE)  # Jaccard from which two texts count as the same
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair
     max_repetition: float = option(0.5, SHARE)  # share of repeated n-grams from which an answer is looping
@@ -131,55 +139,64 @@ class CorrectSection:
     margin: float = option(0.1, NOT_NEGATIVE)  # scores closer than this are a tie
     bad_below: float = option(0.2, SHARE)  # both below: both bad
     recorded: str | None = option(None)  # JSONL of corrections by pair id
+    # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
-    tie_weight: float = option(0.25, SHARE)
+    tie_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, where 1 is the weight of the others
     strength_prior_weight: float = option(4.0, POSITIVE)  # comparisons that the configured strength counts for
 
 
 @dataclass(frozen=True)
 class TrainingSection:
+    # full: all weights; lora: adapters on all linear layers, merged afterwards.
     method: str = option("full", one_of("full", "lora"))
-    learning_rate: float = option(1e-6, POSITIVE)
-    num_train_epochs: float = option(1.0, POSITIVE)
-    per_device_train_batch_size: int = option(4, POSITIVE)  # pairs
-    gradient_accumulation_steps: int = option(1, POSITIVE)
-    beta: float = option(0.1, POSITIVE)
+    learning_rate: float = option(1e-6, POSITIVE)  # at its highest; AdamW
+    num_train_epochs: float = option(1.0, POSITIVE)  # passes over the iteration's pairs
+    per_device_train_batch_size: int = option(4, POSITIVE)  # pairs computed together
+    gradient_accumulation_steps: int = option(1, POSITIVE)  # batches whose gradients make one optimiser step
+    beta: float = option(0.1, POSITIVE)  # a reward is beta times the log-ratio of policy to reference, in nats
     chosen_clip: float = option(math.inf, BOUND)  # C_w: a chosen reward above it is pushed no further; reward units
     rejected_clip: float = option(math.inf, BOUND)  # C_l: a rejected reward below -C_l is pushed no further
     # The other end of either side: a pair that has gone so far the wrong way is given up.
     chosen_floor: float = option(-math.inf, (lambda x: x <= 0, "must not be positive; -inf is no bound"))
-    rejected_ceiling: float = option(math.inf, BOUND)
+    rejected_ceiling: float = option(math.inf, BOUND)  # reward units, as the other bounds
+    # Chance that a label is wrong.
     label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
+    # Adds so many times the chosen answer's mean negative log-prob, in nats a token.
     sft_weight: float = option(0.0, NOT_NEGATIVE)
-    average_logps: bool = option(False)
-    max_length: int = option(1024, POSITIVE)
-    lr_scheduler_type: str = option("linear", NAMED)
+    average_logps: bool = option(False)  # rewards from the mean log-prob a token instead of the sum
+    max_length: int = option(1024, POSITIVE)  # tokens of prompt and answer together; longer answers are cut
+    lr_scheduler_type: str = option("linear", NAMED)  # transformers' name: linear, cosine, constant, ...
+    # Share of the steps in which the learning rate rises from 0.
     warmup_ratio: float = option(0.0, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
-    weight_decay: float = option(0.0, NOT_NEGATIVE)
-    max_grad_norm: float = option(1.0, NOT_NEGATIVE)
-    bf16: bool = option(False)
+    weight_decay: float = option(0.0, NOT_NEGATIVE)  # AdamW's
+    max_grad_norm: float = option(1.0, NOT_NEGATIVE)  # longer gradients are scaled to this norm; 0: never
+    bf16: bool = option(False)  # bfloat16 products (autocast); the weights keep model.dtype
+    # Less memory, more time: activations are computed again for the gradient.
     gradient_checkpointing: bool = option(False)
+    # The tracker under its name in transformers: tensorboard, wandb, ...; none: metrics.jsonl alone.
     report_to: str = option("none", NAMED)
     save_steps: int = option(500, NOT_NEGATIVE)  # optimiser steps between resume points within an iteration; 0: none
-    lora_r: int = option(16, POSITIVE)
-    lora_alpha: float = option(32.0, POSITIVE)
+    lora_r: int = option(16, POSITIVE)  # rank of the adapters
+    lora_alpha: float = option(32.0, POSITIVE)  # adapters are scaled by lora_alpha / lora_r
 
 
 @dataclass(frozen=True)
 class UpdateSection:
+    # hard: the new policy; soft: mixed with it by alpha; none: stays the start model.
     reference: str = option("hard", one_of("hard", "soft", "none"))
     alpha: float = option(0.6, SHARE)  # soft: share of the policy in the new reference
     retired_weight: float = option(0.25, SHARE)  # sampling weight of prompts whose pairs are all retired
-    budgets: bool = option(True)  # move draws toward cells whose responses end in kept pairs
+    budgets: bool = option(True)  # move draws toward cells whose responses end in kept pairs; their total stays
 
 
 @dataclass(frozen=True)
 class EvaluateSection:
     draws: int = option(2, NOT_NEGATIVE)  # answers a held-out prompt; 0: no evaluation
-    temperature: float = option(0.7, NOT_NEGATIVE)
+    temperature: float = option(0.7, NOT_NEGATIVE)  # of held-out answers, as in a cell
+    # Of held-out answers, as in a cell.
     top_p: float = option(0.95, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
-    control: bool = option(False)  # also run the same budget with no reference update and no resampling
-    bootstrap: int = option(2000, POSITIVE)
+    control: bool = option(False)  # also train on as many answers of the start model, with no update of the reference
+    bootstrap: int = option(2000, POSITIVE)  # resamples of the prompts for the win rate's interval
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,20 @@ def write_metrics(store: RunStore) -> Path:
 
 
 def link_final(store: RunStore, iteration: int) -> None:
-    """`final` points to the last checkpoint; where links are not allowed, final.txt names it."""
+    """`final` points to the last checkpoint; where that cannot be (no links, a folder of that name), final.txt names it."""
     path = store.checkpoint(iteration, "policy")[0]
-    link = store.folder / "final"
-    part = store.folder / "final.part"
+    link, part, told = (store.folder / name for name in ("final", "final.part", "final.txt"))
     part.unlink(missing_ok=True)
     try:
         os.symlink(path, part, target_is_directory=True)
         os.replace(part, link)
+        told.unlink(missing_ok=True)
     except OSError:
-        (store.folder / "final.txt").write_text(path + "\n", encoding="utf-8")
+        part.unlink(missing_ok=True)
+        told.write_text(path + "\n", encoding="utf-8")
+
+
+def final(folder: Path) -> Path:
+    """The folder of the last checkpoint, by the name that a person would use."""
+    told = folder / "final.txt"
+    return folder / told.read_text(encoding="utf-8").rstrip("\n") if told.exists() else folder / "final"

@@ -15,6 +15,7 @@ from pathlib import Path
 from tso import export, matrix, pair, report
 from tso.config import Config, to_yaml
 from tso.correct import stage as correcting
+from tso.errors import ConfigError
 from tso.measure import conclude, measure
 from tso.progress import Face
 from tso.records import Cell
@@ -30,6 +31,7 @@ def run(config: Config, face: Face) -> Path:
     """Carry the run in config.run.output_dir to its end and return its folder."""
     folder = Path(config.run.output_dir)
     with RunStore.open_or_create(folder, identity(config)) as store:
+        _not_fewer(store, config)
         (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         training.remove_unfinished(folder)
         prepare(store, config, face)
@@ -40,8 +42,26 @@ def run(config: Config, face: Face) -> Path:
         measure(store, config, last, face)
         with run_control(store, config, face) as control:
             conclude(store, config, control, face)
-        report.write(folder)
+        _finish(store, last)
+        page = report.write(folder)
+    face.say(f"model: {export.final(folder)}    report: {page}")
     return folder
+
+
+def _not_fewer(store: RunStore, config: Config) -> None:
+    """A run may be given more iterations; with fewer, `final` would be one model and the table another."""
+    [(begun,)] = store.query("SELECT coalesce(max(iteration), 0) FROM units")
+    if config.run.iterations < begun:
+        raise ConfigError(
+            f"run.iterations={config.run.iterations}, but the run in {store.folder} has begun iteration {begun}: "
+            f"give run.iterations={begun} or more, or choose another run.output_dir"
+        )
+
+
+def _finish(store: RunStore, iteration: int) -> None:
+    """The run is complete after `iteration`, whether or not there was an evaluation: the report says so."""
+    if not store.done(iteration, "finish"):
+        store.commit(iteration, "finish")
 
 
 def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -> None:
@@ -147,4 +167,5 @@ def run_control(store: RunStore, config: Config, face: Face) -> Iterator[RunStor
         for iteration in range(2, config.run.iterations + 1):
             one_iteration(control, still, iteration, face)
         measure(control, still, config.run.iterations, face)
+        _finish(control, config.run.iterations)
         yield control

@@ -70,7 +70,10 @@ def build(
 def _resolve(
     spec: CellSection, iteration: int, policies: Sequence[Snapshot], reference: Snapshot, refresh: bool
 ) -> tuple[str, Snapshot, int] | None:
-    """(stage, weights, iterations of training behind them), or None while the cell does not exist yet."""
+    """(stage, weights, iterations of training behind them), or None while the cell does not exist yet.
+
+    Without `refresh` the start model answers for every stage, in as many cells, so that the budget is the same.
+    """
     newest = len(policies) - 1
     if spec.model == "human":
         return "human", Snapshot("", "human"), 0
@@ -81,10 +84,11 @@ def _resolve(
         age = next((i for i, p in reversed(list(enumerate(policies))) if p.revision == reference.revision), 0)
         return ("reference", reference, age) if refresh else ("reference", policies[0], 0)
     if spec.model == "previous":
-        return ("earlier", policies[newest - 1], newest - 1) if newest >= 1 and refresh else None
+        age = newest - 1 if refresh else 0
+        return ("earlier", policies[age], age) if newest >= 1 else None
     if match := re.fullmatch(r"policy@(\d+)", spec.model):
-        k = int(match[1])
-        return ("earlier", policies[k], k) if k <= newest else None
+        age = int(match[1]) if refresh else 0
+        return ("earlier", policies[age], age) if int(match[1]) <= newest else None
     if "@" in spec.model and spec.model.startswith(("policy", "reference", "previous")):
         raise ConfigError(f"cell {spec.name!r}: model {spec.model!r} is not policy@K with a whole number K")
     return "base", Snapshot(spec.model, spec.model), 0
@@ -118,8 +122,10 @@ def win_probability(a: float, b: float) -> float:
 def budgets(cells: Sequence[Cell], kept: Mapping[str, int], floor: int) -> dict[str, int]:
     """Draws for the next iteration: more for cells whose responses end in kept pairs, fewer for the others.
 
-    The total stays what it was; no model cell falls below `floor` while it had that many. kept: uses in kept pairs.
+    The total stays what it was; no model cell falls below `floor` while it had that many, and one that has come down to
+    0 stays there. kept: uses in kept pairs.
     """
+    resting = {c.name: 0 for c in cells if c.stage != "human" and c.draws == 0}
     models = [c for c in cells if c.stage != "human" and c.draws > 0]
     total = sum(c.draws for c in models)
     yields = {c.name: (kept.get(c.name, 0) + 1) / (c.draws + 1) for c in models}
@@ -130,4 +136,4 @@ def budgets(cells: Sequence[Cell], kept: Mapping[str, int], floor: int) -> dict[
         # One draw at a time to the cell that is furthest below its wish; ties go to the first.
         best = max(models, key=lambda c: wanted[c.name] - result[c.name])
         result[best.name] += 1
-    return result
+    return {**resting, **result}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -71,6 +72,11 @@ def _has_bf16_instructions() -> bool:
         return "avx512_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return False
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether `name` is that of a model on a hub (MODEL or ORG/MODEL), and of no folder here."""
+    return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name)) and not Path(name).exists()
 
 
 def fetch(name: str, revision: str | None) -> Path:

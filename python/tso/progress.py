@@ -34,11 +34,15 @@ class Face:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(text, markup=False)
+            self._print(text)
 
     def warn(self, text: str) -> None:
         if not self.quiet:
-            self.console.print(f"warning: {text}", style="yellow", markup=False)
+            self._print(f"warning: {text}", "yellow")
+
+    def _print(self, text: str, style: str = "") -> None:
+        """As it is: no markup or emoji codes; wrapped on a terminal alone, so that a path in a file stays in one piece."""
+        self.console.print(Text(text, style), soft_wrap=not self.console.is_terminal)
 
     @contextlib.contextmanager
     def bar(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Advance]:

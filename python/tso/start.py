@@ -78,7 +78,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     info = {
         "threads": config.model.threads or cores(),
         "scale": scale,
-        "rejected": len(found.rejected),
+        "rejected": len(found.rejected) + len(found.prompts) - len(prompts),  # unusable rows, and too long prompts
         "prompts_sha256": rows.digest(Path(config.data.prompts)),
     }
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, both)}), info=info)

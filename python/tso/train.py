@@ -26,7 +26,8 @@ def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
     except InternalError as err:
         return _fault(err, debug)
     except TsoError as err:
-        print(f"error: {err}", file=sys.stderr)
+        # One line, also where a judge or a library put a longer message into it.
+        print("error: " + " ".join(line.strip() for line in str(err).splitlines()), file=sys.stderr)
         return 2
     except OSError as err:
         if err.errno == 28:  # ENOSPC
@@ -83,9 +84,7 @@ def _train(words: Sequence[str], quiet: bool) -> int:
     _calm(quiet)
     from tso import loop
 
-    face = Face(quiet=quiet)
-    folder = loop.run(settings, face)
-    face.say(f"model: {folder / 'final'}    report: {folder / 'report.html'}")
+    loop.run(settings, Face(quiet=quiet))
     return 0
 
 

@@ -98,6 +98,7 @@ def full_run(folder: Path) -> Path:
         folder,
         0,
         "start",
+        {"rejected": 3},
         prompts=[("q1", 0, "train", question, "[]", "{}"), ("q2", 1, "heldout", question, "[]", "{}")],
     )
     write(
@@ -179,4 +180,5 @@ def full_run(folder: Path) -> Path:
         {"name": f"after {SCRIPT}", "win_rate": 0.6875, "words": 27},
     ]
     write(folder, 1, "evaluate/table", {"rows": rows, "columns": ["win_rate", "words"], "verdict": f"better {SCRIPT}"})
+    write(folder, 1, "finish")
     return folder

@@ -116,6 +116,20 @@ def test_control_and_reordering_characters_are_spelled_out(run):
     assert "plain \\u001b[31mred\\u001b[0m and \\u202eturned" in found.text
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\u200fb", "a\\u200fb"),
+        ("a\u2028b", "a\\u2028b"),
+        ("a\U000e0041b", "a\\U000e0041b"),
+        ("a\u200bb\r\n", "a\\u200bb\n"),
+        ("👩\u200d💻 می\u200cخواهم\t", "👩\u200d💻 می\u200cخواهم\t"),
+    ],
+)
+def test_unseen_characters_are_spelled_out_and_joiners_are_text(text, shown):
+    assert page.visible(text) == shown
+
+
 def test_result_table_shows_names_columns_and_verdict(run):
     _, found = read(run)
     at = found.cells.index(["name", "win_rate", "words"])
@@ -134,7 +148,11 @@ def test_result_table_takes_formatted_rows_without_names(run):
 def test_funnel_counts_are_those_of_the_store(run):
     _, found = read(run)
     counts = {row[0]: row[1] for row in found.cells if len(row) == 3}
-    assert {k: counts[k] for k in counts if k.startswith(("answers", "pairs", "dropped", "corrected"))} == {
+    groups = ("rows", "prompts", "answers", "pairs", "dropped", "corrected")
+    assert {k: counts[k] for k in counts if k.startswith(groups)} == {
+        "rows left out": "3",
+        "prompts to train on": "1",
+        "prompts held out": "1",
         "answers planned": "6",
         "answers sampled": "5",
         "dropped: empty": "1",
@@ -218,8 +236,19 @@ def test_settings_and_facts(run):
 def test_progress_says_how_far_the_run_is(tmp_path, run):
     assert "finished, 1 iteration" in read(run)[1].text
     assert "tso run: nothing yet" in read(empty_run(tmp_path / "e"))[1].text
-    write(tmp_path / "e", 0, "start")
+    write(tmp_path / "e", 0, "start", {"rejected": 0})
     assert "unfinished: 0 iterations complete, last work start of iteration 0" in read(tmp_path / "e")[1].text
+
+
+def test_a_run_without_evaluation_is_finished_until_it_gets_another_iteration(tmp_path):
+    folder = empty_run(tmp_path / "run")
+    write(folder, 1, "update")
+    write(folder, 1, "finish")
+    text = read(folder)[1].text
+    assert "finished, 1 iteration" in text
+    assert "None: a comparison needs held-out prompts" in text
+    write(folder, 2, "choose")
+    assert "unfinished: 1 iteration complete, last work choose of iteration 2" in read(folder)[1].text
 
 
 def test_sample_pairs_show_every_fate_before_more_of_the_same(run):

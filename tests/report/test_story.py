@@ -3,9 +3,10 @@
 import pytest
 import tso.report
 from tso.errors import DataError
+from tso.report.gather import gather
 from tso.store import RunStore
 
-from tests.report.runs import SEED, empty_run, full_run
+from tests.report.runs import SEED, empty_run, full_run, write
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def test_story_of_a_flipped_pair(store):
         "",
         "answer A, response 1, rejected",
         "  cell human",
-        "  iteration 1, seed 0, 2 tokens, ended by stop",
+        "  iteration 1, 2 tokens, ended by itself",
         "  score 0.750 by rule:a: as asked",
         '  score 0.500 by rule:b: <img src="http://evil.example/a.png" onerror=alert(1)>',
         "  text",
@@ -35,7 +36,7 @@ def test_story_of_a_flipped_pair(store):
         "  cell policy-1.0: policy",
         "  model revision a1b2c3d4e5f6",
         "  decoding temperature 0.7, top_p 0.95, max_new_tokens 32",
-        f"  iteration 1, seed {SEED}, 2 tokens, ended by stop",
+        f"  iteration 1, seed {SEED}, 2 tokens, ended by itself",
         "  text",
         '    model says <script>alert("x")</script>',
         "",
@@ -61,6 +62,19 @@ def test_story_of_a_dropped_pair(store):
     assert "  label by prior: no side is better, confidence 0.50, weight 1" in lines
     assert "  dropped by correct/train: tie; no side is better" in lines
     assert not any("trained in" in line for line in lines)
+
+
+def test_a_verdict_on_a_pair_without_an_order_says_which_side_is_better(tmp_path):
+    folder = full_run(tmp_path / "run")
+    verdicts = [(9 + i, "pbbb333", 1, "rule", "r", v, 0.5, None, "") for i, v in enumerate(("keep", "flip"))]
+    write(folder, 1, "more", corrections=verdicts)
+    with RunStore.open_read_only(folder) as store:
+        lines = tso.report.pair_story(store, "pbbb333")
+        corrected = {c.name: c.value for c in gather(store).funnels[1].groups[2]}
+    assert "  correction by rule r: A is better, confidence 0.50" in lines
+    assert "  correction by rule r: B is better, confidence 0.50" in lines
+    assert corrected["corrected: put in order"] == 2
+    assert corrected["corrected: flip"] == 1
 
 
 @pytest.mark.parametrize("pair", ["paaa111", "paab222", "pbbb333"])

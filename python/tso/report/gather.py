@@ -35,13 +35,21 @@ CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         "beta times the log-ratio to the reference",
         ("rewards/chosen", "rewards/rejected", "rewards/margins"),
     ),
-    ("Reward accuracy", "share of pairs whose chosen side has the higher reward", ("rewards/accuracies",)),
+    (
+        "Reward accuracy",
+        "share of pairs whose chosen side has the higher reward, ties not counted",
+        ("rewards/accuracies",),
+    ),
     (
         "Beyond the clip bounds",
         "share of sides, and of pairs with both sides saturated",
         ("clip/chosen", "clip/rejected", "clip/saturated"),
     ),
-    ("Log-probs under the policy", "nats, summed over an answer", ("logps/chosen", "logps/rejected")),
+    (
+        "Log-probs under the policy",
+        "nats an answer, or a token where training.average_logps is on",
+        ("logps/chosen", "logps/rejected"),
+    ),
 )
 SHARES = ("Reward accuracy", "Beyond the clip bounds")
 SAMPLES = 12  # pairs shown with their whole history
@@ -62,6 +70,7 @@ def gather(store: RunStore) -> Report:
     return Report(
         model=_model(meta),
         progress=_progress(store),
+        finished=_finished(store),
         facts=_facts(store, meta),
         settings=_settings(meta),
         result=_result(store),
@@ -79,13 +88,20 @@ def _model(meta: Mapping[str, str]) -> str:
     return str(file or name or "unnamed model")
 
 
+def _finished(store: RunStore) -> bool:
+    """A finished run may be given more iterations; with the first of them it is unfinished again."""
+    return bool(
+        store.query("SELECT 1 FROM units WHERE stage = 'finish' AND iteration = (SELECT max(iteration) FROM units)")
+    )
+
+
 def _progress(store: RunStore) -> str:
     rows = store.query("SELECT iteration, stage FROM units ORDER BY rowid")
     if not rows:
         return "nothing yet"
     finished = len({iteration for iteration, stage in rows if stage == "update" and iteration > 0})
     plural = "" if finished == 1 else "s"
-    if any(stage == "evaluate/table" for _, stage in rows):
+    if _finished(store):
         return f"finished, {finished} iteration{plural}"
     iteration, stage = rows[-1]
     return f"unfinished: {finished} iteration{plural} complete, last work {stage} of iteration {iteration}"
@@ -174,11 +190,25 @@ def _charts(store: RunStore) -> tuple[Chart, ...]:
 
 
 def _funnels(store: RunStore) -> tuple[Funnel, ...]:
+    """What became of the rows of the prompt file, then of every iteration's answers and pairs."""
     iterations = store.query(
         "SELECT iteration FROM batches UNION SELECT iteration FROM draws WHERE purpose = 'train' "
         "UNION SELECT iteration FROM pairs WHERE purpose = 'train' UNION SELECT iteration FROM outcomes ORDER BY 1"
     )
-    return tuple(Funnel(t, tuple(_groups(store, t))) for (t,) in iterations)
+    return (*_rows_read(store), *(Funnel(f"Iteration {t}", tuple(_groups(store, t))) for (t,) in iterations))
+
+
+def _rows_read(store: RunStore) -> tuple[Funnel, ...]:
+    begun = store.query("SELECT info FROM units WHERE iteration = 0 AND stage = 'start'")
+    if not begun:
+        return ()
+    kept = dict(store.query("SELECT split, count(*) FROM prompts GROUP BY split"))
+    group = [
+        ("rows left out", json.loads(begun[0][0])["rejected"], True),
+        ("prompts to train on", kept.get("train", 0), False),
+        ("prompts held out", kept.get("heldout", 0), False),
+    ]
+    return (Funnel("Rows of the prompt file", (_shared(group),)),)
 
 
 def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:
@@ -220,9 +250,12 @@ def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:
     ]
     corrected = [
         (f"corrected: {verdict}", n, False)
+        # A pair that the first label gave no order has none to keep or to flip.
         for verdict, n in ask(
-            "SELECT c.verdict, count(*) FROM corrections c JOIN pairs p USING (pair_id) "
-            "WHERE c.iteration = ?1 AND p.purpose = 'train' GROUP BY c.verdict ORDER BY c.verdict"
+            "SELECT CASE WHEN c.verdict IN ('keep', 'flip') AND (SELECT chosen FROM labels l "
+            " WHERE l.pair_id = c.pair_id ORDER BY label_id LIMIT 1) IS NULL THEN 'put in order' ELSE c.verdict END v, "
+            "count(*) FROM corrections c JOIN pairs p USING (pair_id) "
+            "WHERE c.iteration = ?1 AND p.purpose = 'train' GROUP BY v ORDER BY v"
         )
     ]
     return [_shared(group) for group in (answers, pairs, corrected) if group]
@@ -351,7 +384,7 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         "" if people and model == cell else model,
         "" if people else revision,
         "" if people or decoding is None else _told(_decoding(json.loads(decoding))),
-        None if seed is None else seed % 2**64,
+        None if people or seed is None else seed % 2**64,
         iteration,
         tokens,
         finish_reason,

@@ -41,9 +41,9 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Where the answers and pairs of an iteration went: groups of counts of the same kind of thing."""
+    """Where the rows of the prompt file, or the answers and pairs of an iteration, went: groups of counts of one kind."""
 
-    iteration: int
+    title: str
     groups: tuple[tuple[Count, ...], ...]
 
 
@@ -66,7 +66,7 @@ class Answer:
     model: str
     revision: str
     decoding: str
-    seed: int | None  # unsigned 64 bits; None for an edit
+    seed: int | None  # unsigned 64 bits; None for what people wrote
     iteration: int
     tokens: int
     finish_reason: str
@@ -77,6 +77,10 @@ class Answer:
     def short_revision(self) -> str:
         """Enough of a hash to tell models apart; a name@revision stays whole."""
         return self.revision if "@" in self.revision else self.revision[:12]
+
+    @property
+    def ending(self) -> str:
+        return "ended by itself" if self.finish_reason == "stop" else "cut off at the limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +168,7 @@ class Report:
 
     model: str
     progress: str
+    finished: bool
     facts: tuple[tuple[str, Any], ...]
     settings: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]  # section, (key, value)
     result: Table | None

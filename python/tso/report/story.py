@@ -9,8 +9,10 @@ from tso.report.gather import pair_history
 from tso.report.shapes import Answer, Drop, History, Judgement, Labelled, Logps, Outcome
 from tso.store import RunStore
 
-# Characters that reorder the text around them: a model could make a line read as something else.
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+# Controls, marks without a shape of their own (among them those that reorder the text around them) and odd line ends: with
+# these a model could make a line read as something else, or hide one.
+_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
+_KEPT = frozenset("\n\t\u200c\u200d")  # joiners belong to the spelling of Persian, Hindi, emoji and more
 
 
 def pair_story(store: RunStore, pair_id: str) -> list[str]:
@@ -34,7 +36,7 @@ def _lines(history: History) -> Iterator[str]:
     for label in history.labels:
         yield f"  {label_line(label, history)}"
     for said in history.corrections:
-        yield f"  {correction_line(said)}"
+        yield f"  {correction_line(said, history)}"
         if said.text is not None:
             yield from _indented(said.text, "    ")
     for drop in history.drops:
@@ -53,7 +55,7 @@ def _answer(answer: Answer, history: History) -> Iterator[str]:
     if answer.decoding:
         yield f"  decoding {flat(answer.decoding)}"
     seed = "" if answer.seed is None else f", seed {answer.seed}"
-    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, ended by {answer.finish_reason}"
+    yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, {answer.ending}"
     for judge, score, reason in answer.scores:
         yield f"  score {score:.3f} by {flat(judge)}" + (f": {flat(reason)}" if reason else "")
     yield "  text"
@@ -68,9 +70,12 @@ def label_line(label: Labelled, history: History) -> str:
     return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
 
 
-def correction_line(said: Judgement) -> str:
+def correction_line(said: Judgement, history: History) -> str:
     reason = f"; {flat(said.reason)}" if said.reason else ""
-    return f"correction by {said.source} {flat(said.author)}: {said.verdict}, confidence {said.confidence:.2f}{reason}"
+    verdict = said.verdict
+    if history.labels and history.labels[0].chosen is None:  # there was no order to keep or to flip
+        verdict = {"keep": "A is better", "flip": "B is better"}.get(verdict, verdict)
+    return f"correction by {said.source} {flat(said.author)}: {verdict}, confidence {said.confidence:.2f}{reason}"
 
 
 def drop_line(drop: Drop) -> str:
@@ -105,8 +110,12 @@ def flat(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """The text with control and reordering characters spelled out: a model's answer must not drive the terminal."""
+    """The text with its unseen characters spelled out: a model's answer must not drive the terminal."""
     return "".join(
-        f"\\u{ord(c):04x}" if c in _REORDERING or (unicodedata.category(c) == "Cc" and c not in "\n\t") else c
+        _spelled(ord(c)) if unicodedata.category(c) in _UNSEEN and c not in _KEPT else c
         for c in text.replace("\r\n", "\n")
     )
+
+
+def _spelled(code: int) -> str:
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -20,7 +20,7 @@ from transformers import (
 
 from tso.config import Config
 from tso.errors import DataError
-from tso.models import device_for, load_model, load_tokenizer, save
+from tso.models import device_for, is_hub_name, load_model, load_tokenizer, save
 from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
@@ -144,8 +144,10 @@ def _metrics(iteration: int, history: list[dict[str, float]]) -> Iterator[Rows]:
 
 def _card(config: Config, iteration: int, pairs: int) -> str:
     training = config.training
+    # Hubs refuse a path here, and it would tell how the user's machine is laid out.
+    base = f"base_model: {config.model.name_or_path}\n" if is_hub_name(config.model.name_or_path) else ""
     return (
-        f"---\nbase_model: {config.model.name_or_path}\nlibrary_name: transformers\ntags: [tso, dpo, preference-optimization]\n---\n\n"
+        f"---\n{base}library_name: transformers\ntags: [tso, dpo, preference-optimization]\n---\n\n"
         f"# Policy after iteration {iteration}\n\n"
         f"Trained by tso (TSO, arXiv 2409.02118) on {pairs} pairs sampled and corrected in this iteration, with the "
         f"dual-clip loss: beta {training.beta}, chosen reward within {training.chosen_floor} to {training.chosen_clip}, "
@@ -169,6 +171,11 @@ def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Sweep what a killed run left half-written; finished folders have their final names."""
-    for part in folder.glob("iteration-*/*.part"):
-        shutil.rmtree(part, ignore_errors=True)
+    """Sweep what a killed run and its control left half-written; what is finished has its final name."""
+    for place in (folder, folder / "control"):
+        for name in ("iteration-*/*.part", "final.part", "metrics.part", ".report.html.*.part"):
+            for part in place.glob(name):
+                if part.is_dir() and not part.is_symlink():
+                    shutil.rmtree(part)
+                else:
+                    part.unlink(missing_ok=True)
