@@ -18,7 +18,7 @@ from tso.progress import Face
 from tso.prompts import load_prompts
 from tso.records import Prompt
 from tso.sample.base import chat
-from tso.sample.transformers import prompt_ids
+from tso.sample.transformers import answer_ids, prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
 from tso.training.trainer import check_training, head_of
 
@@ -121,6 +121,11 @@ def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face:
     for prompt in prompts:
         try:
             length = len(prompt_ids(tokenizer, chat(prompt, None)))
+            for answer in prompt.human:
+                answer_ids(tokenizer, answer)
+        except DataError as err:
+            face.warn(f"prompt {prompt.id!r} left out: {err}")
+            continue
         except Exception as err:  # chat templates raise their own classes for role orders that they do not take
             raise DataError(f"the chat template refuses prompt {prompt.id!r}: {err}") from err
         if length > most:
