@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tso.errors import DataError
 from tso.models import load_model, load_tokenizer
@@ -30,7 +30,9 @@ class TransformersSampler:
         if self._loaded is None or path != self._path:
             self.release()  # before the next one is loaded, so that two are never held
             tokenizer = load_tokenizer(path)
-            self._loaded = load_model(path, dtype=self.dtype, device=self.device), tokenizer
+            model = load_model(path, dtype=self.dtype, device=self.device)
+            model.generation_config = _token_ids_alone(model.generation_config)
+            self._loaded = model, tokenizer
             self._path = path
         return self._loaded
 
@@ -81,6 +83,18 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]
         token = tokenizer.convert_ids_to_tokens(found)
         raise DataError(f"the answer {text[:40]!r} holds {token!r}, which this tokenizer cannot read as plain text")
     return (*ids, tokenizer.eos_token_id)
+
+
+def _token_ids_alone(suggested: GenerationConfig) -> GenerationConfig:
+    """Which tokens begin, end and pad a text, and nothing else that a model's files suggest.
+
+    generate takes from them what it is not told: penalties, beams, a least length. A cell's decoding says all there is.
+    """
+    return GenerationConfig(
+        bos_token_id=suggested.bos_token_id,
+        eos_token_id=suggested.eos_token_id,
+        pad_token_id=suggested.pad_token_id,
+    )
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
