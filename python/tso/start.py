@@ -28,6 +28,8 @@ FREE = (
     *("training.report_to", "training.save_steps"),
 )
 
+TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initialised and as they stay
+
 
 def identity(config: Config) -> dict[str, str]:
     """Every option that decides the content of the run, by name."""
@@ -84,6 +86,18 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, both)}), info=info)
     held = sum(p.split == "heldout" for p in prompts)
     face.say(f"{len(prompts) - held} prompts to train on, {held} held out")
+    _warn_of_rounding(config, face)
+
+
+def _warn_of_rounding(config: Config, face: Face) -> None:
+    """AdamW moves a weight by about the learning rate, and what is less than half the gap to the next number is lost."""
+    step = config.training.learning_rate
+    gap = TYPICAL_WEIGHT * torch.finfo(getattr(torch, config.model.dtype)).eps
+    if config.model.dtype != "float32" and config.training.method == "full" and step < gap / 2:
+        face.warn(
+            f"model.dtype={config.model.dtype} rounds away most steps of training.learning_rate={step:g}; "
+            "use model.dtype=float32, with training.bf16=true for its speed"
+        )
 
 
 def _use_threads(count: int, face: Face) -> None:
