@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from itertools import combinations
+from pathlib import Path
 
 import networkx as nx
 import numpy as np
@@ -70,6 +71,12 @@ def columns():
 @pytest.mark.parametrize(("name", "column"), list(columns()))
 def test_every_column_gives_the_same(name, column):
     assert same(dedup_texts(column), dedup_texts(ROWS))
+
+
+def test_lists_of_a_fixed_size():
+    rows = [[1, 2], [1, 2], None, [3, 4], [1, 2]]
+    column = pa.array([[9, 9], *rows], type=pa.list_(pa.uint32(), 2)).slice(1)
+    assert same(dedup_texts(column, ngram=1), dedup_texts(rows, ngram=1))
 
 
 def test_the_rows_used_above_show_null_empty_and_copies():
@@ -153,11 +160,33 @@ def test_a_null_id_outside_a_slice_is_not_looked_at():
         {"groups": [1.5, 2.5]},
         {"threads": 0},
         {"threads": -1},
+        {"threads": 1025},
+        {"threads": 10**11},
+        {"threads": 1.5},
+        {"threads": "2"},
+        {"ngram": 2**64},
+        {"ngram": 2.0},
+        {"threshold": "high"},
     ],
 )
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(DataError):
         dedup_texts([[1], [2]], **options)
+
+
+def test_no_more_threads_are_started_than_there_are_cores():
+    """So many threads that memory for their stacks would not be there if all of them were started."""
+    script = (
+        "import resource\n"
+        "from tso.dedup import dedup_texts\n"
+        "dedup_texts([[1], [1]])\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, used + 2**29))\n"
+        "assert dedup_texts([[1], [1]], threads=1024).keep.tolist() == [True, False]\n"
+    )
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("how much memory is in use is read from /proc")
+    assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
 
 
 def test_groups_scores_and_stars():
@@ -176,10 +205,11 @@ def test_cycles_are_strongly_connected_components(rows):
     found = dedup_pairs([[p] for p, _, _ in rows], [[c] for _, c, _ in rows], [[r] for _, _, r in rows], threads=1)
     for prompt in (0, 1):
         graph = nx.DiGraph([(c, r) for p, c, r in rows if p == prompt and c != r])
-        cyclic = [nodes for nodes in nx.strongly_connected_components(graph) if len(nodes) > 2]
+        left = nx.DiGraph([(c, r) for c, r in graph.edges if not graph.has_edge(r, c)])
+        cyclic = [nodes for nodes in nx.strongly_connected_components(left) if len(nodes) > 2]
         for i, (p, c, r) in enumerate(rows):
             if p == prompt and c != r:
-                assert bool(found.reason[i] & 32) == any({c, r} <= nodes for nodes in cyclic)
+                assert bool(found.reason[i] & 32) == (left.has_edge(c, r) and any({c, r} <= nodes for nodes in cyclic))
                 assert bool(found.reason[i] & 4) == graph.has_edge(r, c)
     contradicted = (found.reason & 36) > 0
     assert not (found.keep & contradicted).any()

@@ -136,6 +136,9 @@ def test_picked_pairs_are_unlike_each_other():
         lambda: pick_pairs([[1]], [0], [0], [0], [float("nan")], max_pairs=1, max_uses=1),
         lambda: repetition([[1]], ngram=0),
         lambda: repetition([[1]], threads=0),
+        lambda: repetition([[1]], threads=2**64),
+        lambda: select_diverse([[1]], 1.5),
+        lambda: pick_pairs([[1]], [0], [0], [0], [1.0], max_pairs=10**20, max_uses=1),
     ],
 )
 def test_what_cannot_be_used_is_refused(call):

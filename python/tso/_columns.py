@@ -5,6 +5,7 @@ Knows nothing of what the columns mean. pyarrow is imported on first use, so tha
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,30 @@ def _from_offsets(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -
     if offsets.dtype == np.int32:
         return pa.ListArray.from_arrays(pa.array(np.ascontiguousarray(offsets)), ids)
     return pa.LargeListArray.from_arrays(pa.array(offsets.astype(np.int64, copy=False)), ids)
+
+
+def as_count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number from `least` to the largest of 64 bits. Raises DataError for anything else."""
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise DataError(f"{name} has to be a whole number, got {value!r}") from error
+    if not least <= number < 2**63:
+        raise DataError(f"{name} has to be at least {least} and below 2**63, got {number}")
+    return number
+
+
+def as_threads(value: Any) -> int | None:
+    """None, or a number of threads; too large a one is refused in Rust. Raises DataError for anything else."""
+    return None if value is None else as_count("threads", value)
+
+
+def as_number(name: str, value: Any) -> float:
+    """Raises DataError for what is no number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise DataError(f"{name} has to be a number, got {value!r}") from error
 
 
 def as_ints(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_floats, as_ints, as_tokens, edge_table, ints, names
+from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, edge_table, ints, names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -86,21 +86,22 @@ def dedup_texts(
 ) -> Deduped:
     """Find exact and near-duplicate texts.
 
-    tokens: one list of token ids (0 to 2**32 - 1) or null per row: an Arrow column of List or LargeList of int32, int64
-        or uint32 (any object with `__arrow_c_stream__` or `__arrow_c_array__`), a tuple of NumPy (values, offsets), or
+    tokens: one list of token ids (0 to 2**32 - 1) or null per row: an Arrow column of List, LargeList or
+        FixedSizeList of int32, int64 or uint32 (any object with `__arrow_c_stream__` or `__arrow_c_array__`), a tuple of NumPy (values, offsets), or
         a Python list of lists.
     link: what makes a cluster: "component" joins all rows connected by a chain of links; "star" only rows directly
         linked to the row that is kept.
     keep: which row of a cluster stays: the "first", the "longest", or the one with the highest of the given scores
         (one finite number a row); the first of equal ones.
     groups: one integer a row; only rows of the same group can be duplicates.
-    threads: all cores where None.
+    threads: from 1 to 1024; no more are started than there are cores, and one a core where None.
 
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
     word, score = _keep(keep)
     columns = None if groups is None else as_ints("groups", groups)
-    found = _core.dedup_texts(as_tokens(tokens), columns, ngram, threshold, mode, link, word, score, threads)
+    search = (as_count("ngram", ngram), as_number("threshold", threshold))
+    found = _core.dedup_texts(as_tokens(tokens), columns, *search, mode, link, word, score, as_threads(threads))
     return Deduped(*_rows(found))
 
 
@@ -140,9 +141,9 @@ def dedup_pairs(
     """
     word, score = _keep(keep)
     columns = (as_tokens(prompt), as_tokens(chosen), as_tokens(rejected))
-    found, reversals = _core.dedup_pairs(
-        *columns, scope, ngram, threshold, max_length, mode, link, word, score, threads
-    )
+    search = (as_count("ngram", ngram), as_number("threshold", threshold))
+    length = None if max_length is None else as_count("max_length", max_length, least=0)
+    found, reversals = _core.dedup_pairs(*columns, scope, *search, length, mode, link, word, score, as_threads(threads))
     return DedupedPairs(*_rows(found), edge_table(reversals))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_floats, as_ints, as_tokens, floats, ints
+from tso._columns import as_count, as_floats, as_ints, as_threads, as_tokens, floats, ints
 
 SCORES = ("distinct", "entropy", "self_bleu", "jaccard")
 COUNTS = ("group", "responses", "tokens")
@@ -45,7 +45,7 @@ def diversity(
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
     numbers = None if groups is None else as_ints("groups", groups)
-    found = _core.diversity(as_tokens(tokens), numbers, ngram, set(scores), threads)
+    found = _core.diversity(as_tokens(tokens), numbers, as_count("ngram", ngram), set(scores), as_threads(threads))
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
 
 
@@ -56,7 +56,8 @@ def pair_similarity(
 
     Raises DataError for rows out of range or columns of unlike length.
     """
-    return floats(_core.pair_similarity(as_tokens(tokens), as_ints("a", a), as_ints("b", b), ngram, threads))
+    rows = (as_ints("a", a), as_ints("b", b))
+    return floats(_core.pair_similarity(as_tokens(tokens), *rows, as_count("ngram", ngram), as_threads(threads)))
 
 
 def repetition(tokens: Any, *, ngram: int = 5, threads: int | None = None) -> NDArray[np.float64]:
@@ -64,7 +65,7 @@ def repetition(tokens: Any, *, ngram: int = 5, threads: int | None = None) -> ND
 
     0 for rows of fewer than `ngram` tokens, NaN for null rows.
     """
-    return floats(_core.repetition(as_tokens(tokens), ngram, threads))
+    return floats(_core.repetition(as_tokens(tokens), as_count("ngram", ngram), as_threads(threads)))
 
 
 def select_diverse(
@@ -75,15 +76,17 @@ def select_diverse(
     ngram: int = 3,
     threads: int | None = None,
 ) -> NDArray[np.int64]:
-    """Up to k rows that differ from one another, int64, in the order they are chosen.
+    """Up to k rows, each as unlike those before it as can be, int64, in the order they are chosen.
 
     The first is the row of the highest quality; each next one has the largest quality * (1 - similarity to the most
-    similar row chosen so far): greedy max-min diversity, weighted. quality: one finite number >= 0 a row, 1 where None.
+    similar row chosen so far): greedy max-min diversity, weighted. Copies of chosen rows are worth nothing and come
+    last, when k asks for more than there is. quality: one finite number >= 0 a row, 1 where None.
 
     Raises DataError for data or options that cannot be used.
     """
     weights = None if quality is None else as_floats("quality", quality)
-    return ints(_core.select_diverse(as_tokens(tokens), k, weights, ngram, threads))
+    most, n = as_count("k", k, least=0), as_count("ngram", ngram)
+    return ints(_core.select_diverse(as_tokens(tokens), most, weights, n, as_threads(threads)))
 
 
 def pick_pairs(
@@ -109,5 +112,6 @@ def pick_pairs(
     Raises DataError for data or options that cannot be used.
     """
     columns = (as_ints("prompt", prompt), as_ints("a", a), as_ints("b", b), as_floats("quality", quality))
-    index, jaccard = _core.pick_pairs(as_tokens(tokens), *columns, max_pairs, max_uses, ngram, threads)
+    counts = (as_count("max_pairs", max_pairs, 0), as_count("max_uses", max_uses, 0), as_count("ngram", ngram))
+    index, jaccard = _core.pick_pairs(as_tokens(tokens), *columns, *counts, as_threads(threads))
     return ints(index), floats(jaccard)

@@ -18,7 +18,7 @@ from tso.progress import Face
 from tso.prompts import load_prompts
 from tso.records import Prompt
 from tso.sample.base import chat
-from tso.sample.transformers import prompt_ids
+from tso.sample.transformers import answer_ids, prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
 from tso.training.trainer import check_training, head_of
 
@@ -27,6 +27,8 @@ FREE = (
     *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
     *("training.report_to", "training.save_steps", "correct.recorded", "evaluate.control"),
 )
+
+TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initialised and as they stay
 
 
 def identity(config: Config) -> dict[str, str]:
@@ -84,6 +86,18 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, both)}), info=info)
     held = sum(p.split == "heldout" for p in prompts)
     face.say(f"{len(prompts) - held} prompts to train on, {held} held out")
+    _warn_of_rounding(config, face)
+
+
+def _warn_of_rounding(config: Config, face: Face) -> None:
+    """AdamW moves a weight by about the learning rate, and what is less than half the gap to the next number is lost."""
+    step = config.training.learning_rate
+    gap = TYPICAL_WEIGHT * torch.finfo(getattr(torch, config.model.dtype)).eps
+    if config.model.dtype != "float32" and config.training.method == "full" and step < gap / 2:
+        face.warn(
+            f"model.dtype={config.model.dtype} rounds away most steps of training.learning_rate={step:g}; "
+            "use model.dtype=float32, with training.bf16=true for its speed"
+        )
 
 
 def _use_threads(count: int, face: Face) -> None:
@@ -121,6 +135,11 @@ def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face:
     for prompt in prompts:
         try:
             length = len(prompt_ids(tokenizer, chat(prompt, None)))
+            for answer in prompt.human:
+                answer_ids(tokenizer, answer)
+        except DataError as err:
+            face.warn(f"prompt {prompt.id!r} left out: {err}")
+            continue
         except Exception as err:  # chat templates raise their own classes for role orders that they do not take
             raise DataError(f"the chat template refuses prompt {prompt.id!r}: {err}") from err
         if length > most:

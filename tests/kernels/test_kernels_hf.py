@@ -30,6 +30,16 @@ FAMILIES = {
         "bos_token_id": 2,
         "eos_token_id": 2,
     },
+    "OPT": {
+        "vocab_size": 43,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "ffn_dim": 64,
+        "word_embed_proj_dim": 32,
+    },
+    "FalconH1": LLAMA
+    | {"lm_head_multiplier": 0.25, "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_state": 8, "mamba_d_head": 8},
     "Mamba": {"vocab_size": 43, "hidden_size": 16, "num_hidden_layers": 2, "state_size": 4},
 }
 

@@ -1,12 +1,16 @@
 """Decoding of a batch held to its obvious twin: every row alone, step by step, with no cache at all."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tso.records import Decoding
+from tso.records import Decoding, Message, Prompt
 from tso.sample import decode
-from tso.sample.base import uniforms
+from tso.sample.base import Request, uniforms
+from tso.sample.transformers import TransformersSampler
 
 from tests.families import llama, mamba, mistral
 
@@ -75,3 +79,31 @@ def test_work_that_no_answer_needs_is_not_done(model):
     assert (10, len(prompts[0])) not in shapes
     computed = sum(rows for rows, columns in shapes if columns == 1)
     assert computed < 0.75 * 10 * max(map(len, found)), "as much as if no row had left"
+
+
+SUGGESTED = {
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 1,
+    "suppress_tokens": [23, 24, 25],
+    "min_new_tokens": 8,
+    "forced_eos_token_id": 3,
+    "num_beams": 3,
+    "temperature": 0.1,
+}
+
+
+def test_what_a_models_files_suggest_changes_no_answer(tiny, tmp_path):
+    prompt = Prompt("p", (Message("user", "we like tea"),))
+    requests = [Request(prompt, Decoding(1.5, 0.95, 0, 8), seed) for seed in range(8)]
+
+    def answers(**suggested):
+        folder = shutil.copytree(tiny / "model", tmp_path / "-".join(suggested or ["plain"]))
+        settings = json.loads((folder / "generation_config.json").read_text())
+        (folder / "generation_config.json").write_text(json.dumps({**settings, **suggested}))
+        return TransformersSampler(torch.device("cpu"), torch.float32).sample(str(folder), requests)
+
+    plain = answers()
+    for name, value in SUGGESTED.items():
+        assert answers(**{name: value}) == plain, name
+    first = plain[0].token_ids[0]
+    assert answers(eos_token_id=[3, first])[0].token_ids == (first,), "what ends a turn is the model's to say"

@@ -1,5 +1,6 @@
 """One iteration without bounds is plain DPO, written here once more from the paper, in float64."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -70,3 +71,36 @@ def test_bf16_reaches_the_products_of_training(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "linear_dual_clip_loss", spy)
     PairTrainer(model, args, options, train_dataset=pairs, data_collator=Collator(1)).train()
     assert (set(body), set(head)) == ({torch.bfloat16}, {True})
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 40}
+DROPPING = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "vocab_size": 40},
+    "biogpt": {**SMALL, "intermediate_size": 64, "hidden_dropout_prob": 0.5, "activation_dropout": 0.5},
+    "llama": {**SMALL, "intermediate_size": 64, "attention_dropout": 0.5},
+    "falcon": {**SMALL, "hidden_dropout": 0.5, "attention_dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("family", DROPPING)
+def test_a_policy_that_is_its_reference_loses_log_2(family, recompute, tmp_path):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **DROPPING[family]))
+    pairs = [Example("p0", (3, 9, 11), (8, 9), (10,)), Example("p1", (3, 9, 12), (8,), (12, 13))]
+    known = [
+        next(side_logps(model, [(p.prompt, p.chosen), (p.prompt, p.rejected)], 1, 2, average=False)) for p in pairs
+    ]
+    pairs = [replace(p, ref_chosen=w, ref_rejected=r) for p, (w, r) in zip(pairs, known, strict=True)]
+    options = TrainingSection(gradient_checkpointing=recompute, per_device_train_batch_size=2)
+    args = training_arguments(options, str(tmp_path), 0, torch.device("cpu"))
+    read = []
+    norm = next(m for m in model.modules() if type(m).__name__.endswith("Norm"))
+    norm.register_forward_pre_hook(lambda *_: read.append(1))
+    trainer = PairTrainer(model, args, options, train_dataset=pairs, data_collator=Collator(1))
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert all(abs(o.chosen_reward) + abs(o.rejected_reward) < 1e-6 for o in trainer.outcomes.values())
+    assert len(read) == 1 + recompute, "a layer is read again exactly where that was asked for"

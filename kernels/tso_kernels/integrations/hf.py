@@ -182,13 +182,21 @@ def _try(model: Any, layer: nn.Linear) -> Shaping:
     def at_backbone(_: nn.Module, __: Any, out: Any) -> None:
         seen["states"] = out.last_hidden_state
 
-    hooks = layer.register_forward_hook(at_layer), backbone_of(model).register_forward_hook(at_backbone)
+    backbone = backbone_of(model)
+    hooks = layer.register_forward_hook(at_layer), backbone.register_forward_hook(at_backbone)
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()  # without dropout
     try:
         ids = torch.arange(_TRIED_TOKENS, device=layer.weight.device)[None] % layer.weight.shape[0]
-        logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+        tried = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+        logits = model(**tried).logits
+        if "states" not in seen:  # some families call a part of their backbone
+            backbone(**tried)
     finally:
         for hook in hooks:
             hook.remove()
+        for module, training in modes:
+            module.training = training
     close = _CLOSE if logits.dtype in (torch.float32, torch.float64) and not _autocast(logits) else _CLOSE_HALF
     if seen["input"].shape != seen["states"].shape or not _near(seen["input"], seen["states"], close):
         raise ValueError(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from tso.errors import DataError
 from tso.models import load_model, load_tokenizer
@@ -30,7 +30,9 @@ class TransformersSampler:
         if self._loaded is None or path != self._path:
             self.release()  # before the next one is loaded, so that two are never held
             tokenizer = load_tokenizer(path)
-            self._loaded = load_model(path, dtype=self.dtype, device=self.device), tokenizer
+            model = load_model(path, dtype=self.dtype, device=self.device)
+            model.generation_config = _token_ids_alone(model.generation_config)
+            self._loaded = model, tokenizer
             self._path = path
         return self._loaded
 
@@ -50,9 +52,49 @@ class TransformersSampler:
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
-    """Token ids of a chat up to where the assistant's answer begins."""
-    out = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
+    """Token ids of a chat up to where the assistant's answer begins.
+
+    Only the template writes control tokens: the name of one inside a message is read as the characters that it has.
+    Raises DataError where the tokenizer cannot do that, and whatever a template raises for roles that it does not take.
+    """
+    try:
+        out = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, sanitize_control_tokens=True
+        )
+    except ValueError as err:
+        raise DataError(f"a message cannot be put into tokens: {err}") from err
     return list(cast(BatchEncoding, out)["input_ids"])  # an encoding because of return_dict
+
+
+def answer_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    """Token ids of a text that a person or another model wrote, with the end-of-turn token after it.
+
+    The name of a special token inside the text is read as the characters that it has: an answer ends once. Added tokens
+    that are not special, such as the marks around a model's thoughts, stay what they are.
+    Raises DataError for a text that becomes nothing, or a special token in spite of that.
+    """
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    if not ids:
+        raise DataError(f"the tokenizer turns the answer {text[:40]!r} into nothing")
+    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    control = (special - {tokenizer.unk_token_id}) | {tokenizer.eos_token_id}  # a rare word may be unknown
+    found = next((i for i in ids if i in control), None)
+    if found is not None:
+        token = tokenizer.convert_ids_to_tokens(found)
+        raise DataError(f"the answer {text[:40]!r} holds {token!r}, which this tokenizer cannot read as plain text")
+    return (*ids, tokenizer.eos_token_id)
+
+
+def _token_ids_alone(suggested: GenerationConfig) -> GenerationConfig:
+    """Which tokens begin, end and pad a text, and nothing else that a model's files suggest.
+
+    generate takes from them what it is not told: penalties, beams, a least length. A cell's decoding says all there is.
+    """
+    return GenerationConfig(
+        bos_token_id=suggested.bos_token_id,
+        eos_token_id=suggested.eos_token_id,
+        pad_token_id=suggested.pad_token_id,
+    )
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:

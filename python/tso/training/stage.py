@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,11 @@ from transformers import (
 )
 
 from tso.config import Config
-from tso.errors import DataError
 from tso.models import device_for, is_hub_name, load_model, load_tokenizer, save
 from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
-from tso.sample.transformers import prompt_ids
+from tso.sample.transformers import answer_ids, prompt_ids
 from tso.store import Rows, RunStore, drop_rows, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
@@ -159,15 +159,7 @@ def _card(config: Config, iteration: int, pairs: int) -> str:
 
 def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
     """A function text -> token ids with the end-of-turn token, as a finished answer of the policy would have."""
-    tokenizer = load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0]))
-
-    def encode(text: str) -> tuple[int, ...]:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise DataError(f"the tokenizer turns the answer {text[:40]!r} into nothing")
-        return (*ids, tokenizer.eos_token_id)
-
-    return encode
+    return partial(answer_ids, load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0])))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.modeling_layers import GradientCheckpointingLayer
 from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
 from tso_kernels.integrations import hf
 
@@ -94,6 +95,7 @@ class PairTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         inner = self.accelerator.unwrap_model(model)
+        _stop_dropout(inner)
         head = head_of(inner)
         options = self.options
         with self.accelerator.autocast():  # its own is around the model's forward, which is not called here
@@ -154,6 +156,38 @@ class PairTrainer(Trainer):
             logs[name] = float(torch.cat(parts).mean())
         self._sums.clear()
         super().log(logs, start_time)
+
+
+def _stop_dropout(model: torch.nn.Module) -> None:
+    """Eval mode, so that the policy is computed as its reference was: equal weights have rewards of 0.
+
+    Layers that are computed again for their gradient are so in training mode only; they have it until they begin.
+    """
+    model.eval()
+    layers: list[Any] = [layer for layer in model.modules() if isinstance(layer, GradientCheckpointingLayer)]
+    for layer in layers:
+        if layer.gradient_checkpointing:
+            layer.training = True
+            if not isinstance(layer._gradient_checkpointing_func, _EvalMode):
+                layer._gradient_checkpointing_func = _EvalMode(layer, layer._gradient_checkpointing_func)
+
+
+@dataclass(frozen=True, slots=True)
+class _EvalMode:
+    """What computes a layer again, with the layer in eval mode both times."""
+
+    layer: torch.nn.Module
+    recompute: Callable[..., Any]
+
+    def __call__(self, forward: Callable[..., Any], *inputs: Any) -> Any:
+        def still(*inputs: Any) -> Any:
+            self.layer.training = False
+            try:
+                return forward(*inputs)
+            finally:
+                self.layer.training = True
+
+        return self.recompute(still, *inputs)
 
 
 def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:

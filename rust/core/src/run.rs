@@ -1,6 +1,7 @@
 //! How a long call runs: on how many threads, and how it is asked to stop.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use crate::{Error, Result};
 
@@ -25,20 +26,25 @@ impl Stop {
     }
 }
 
-/// Runs `work` on a pool of `threads` threads (all cores where `None`). Results never depend on the number.
+/// More threads than any machine that this is made for has cores; a larger number is a slip of the hand.
+pub const MOST_THREADS: usize = 1024;
+
+/// Runs `work` on a pool of `threads` threads, of which no more are started than there are cores (all cores where
+/// `None`). Results never depend on the number.
 ///
 /// The pool belongs to the call: a pool that outlived it would hang in a process that forks afterwards.
 ///
 /// # Errors
-/// [`Error::Invalid`] for 0 threads, [`Error::Internal`] where the system gives none, and whatever `work` returns.
+/// [`Error::Invalid`] for 0 threads or more than [`MOST_THREADS`], [`Error::Internal`] where the system gives none, and whatever `work` returns.
 pub fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    if threads == Some(0) {
-        return Err(Error::Invalid(
-            "threads has to be at least 1; leave it out to use all cores".into(),
-        ));
+    if let Some(wrong) = threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
+        return Err(Error::Invalid(format!(
+            "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
+        )));
     }
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.unwrap_or(0))
+        .num_threads(threads.map_or(0, |threads| threads.min(cores)))
         .build()
         .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?
         .install(work)

@@ -3,11 +3,13 @@
 //!
 //! A column of one chunk is read where it lies; several chunks are gathered into one.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray;
 use arrow_array::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use arrow_array::ffi_stream::{ArrayStreamReader, FFI_ArrowArrayStream};
 use arrow_array::types::{Int32Type, Int64Type, UInt32Type};
-use arrow_array::{Array, ArrayReader, ArrayRef, GenericListArray, OffsetSizeTrait, make_array};
+use arrow_array::{Array, ArrayReader, ArrayRef, GenericListArray, LargeListArray, OffsetSizeTrait, make_array};
 use arrow_schema::{ArrowError, DataType};
 use pyo3::buffer::PyBuffer;
 use pyo3::prelude::*;
@@ -30,7 +32,7 @@ pub enum Tokens {
 impl Tokens {
     /// Takes any object with `__arrow_c_stream__` or `__arrow_c_array__`.
     pub fn import(column: &Bound<'_, PyAny>) -> PyResult<Self> {
-        let mut chunks = chunks(column)?;
+        let mut chunks: Vec<ArrayRef> = chunks(column)?.into_iter().map(with_offsets).collect();
         match (chunks.pop(), chunks.is_empty()) {
             (Some(only), true) => Ok(Self::Arrow(only)),
             (last, _) => gather(chunks.into_iter().chain(last)).map_err(to_py),
@@ -45,6 +47,14 @@ impl Tokens {
                 Ragged::new(Ids::U32(ids), Offsets::I64(offsets), Some(nulls.clone()))
             }
         }
+    }
+}
+
+/// Lists of a fixed size as lists with offsets, on the same ids.
+fn with_offsets(array: ArrayRef) -> ArrayRef {
+    match array.as_fixed_size_list_opt() {
+        Some(fixed) => Arc::new(LargeListArray::from(fixed.clone())),
+        None => array,
     }
 }
 
@@ -92,7 +102,7 @@ fn unreadable(error: ArrowError) -> PyErr {
 }
 
 fn check_type(kind: &DataType) -> Result<(), Error> {
-    let (DataType::List(item) | DataType::LargeList(item)) = kind else {
+    let (DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) = kind else {
         let hint = if matches!(kind, DataType::Struct(_)) {
             "pass one column of the table"
         } else {

@@ -43,8 +43,9 @@ pub(crate) fn reversals(
 }
 
 /// Marks rows on cycles among three or more equal responses of one prompt, and adds the weakest of each cycle to `lost`.
+/// Rows that are lost already make no cycle.
 pub(crate) fn cycles(triples: &[Option<Triple>], scores: Option<&[f64]>, concerned: &mut [u8], lost: &mut [bool]) {
-    let (nodes, arcs) = preferences(triples, scores);
+    let (nodes, arcs) = preferences(triples, scores, lost);
     let component = components(nodes, arcs.iter().map(|(_, arc)| (arc.from, arc.to)));
     let mut size = vec![0; nodes];
     component.iter().for_each(|&component| size[component as usize] += 1);
@@ -59,11 +60,12 @@ pub(crate) fn cycles(triples: &[Option<Triple>], scores: Option<&[f64]>, concern
     }
 }
 
-/// Each row as an arc from its chosen to its rejected response; responses are numbered per prompt.
-fn preferences(triples: &[Option<Triple>], scores: Option<&[f64]>) -> (usize, Vec<(usize, Arc)>) {
+/// Each row that is not lost as an arc from its chosen to its rejected response; responses are numbered per prompt.
+fn preferences(triples: &[Option<Triple>], scores: Option<&[f64]>, lost: &[bool]) -> (usize, Vec<(usize, Arc)>) {
     let rows: Vec<(usize, Triple)> = triples
         .iter()
         .enumerate()
+        .filter(|&(row, _)| !lost[row])
         .filter_map(|(row, triple)| Some((row, (*triple)?)))
         .collect();
     let mut responses: Vec<(u32, u32)> = rows

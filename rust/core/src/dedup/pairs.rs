@@ -1,7 +1,6 @@
 //! Preference pairs: degenerate ones, contradictions, cycles and duplicates, in that order.
 //!
-//! Each rule sees what the one before it left over, so a row is dropped by one rule only (contradictions and cycles
-//! are judged side by side).
+//! Each rule sees what the one before it left over, so a row is dropped by one rule only.
 
 use super::cluster::preference;
 use super::contradictions::{cycles, reversals};

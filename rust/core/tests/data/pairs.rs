@@ -168,6 +168,15 @@ fn a_cycle_loses_its_weakest_preference() {
 }
 
 #[test]
+fn a_row_that_is_contradicted_makes_no_cycle() {
+    let result = run(&plain(&[(0, 1), (1, 2), (1, 3), (3, 1), (3, 0)]), OPTIONS).rows;
+    assert_eq!(
+        (result.reason, result.keep),
+        (vec![0, 0, 4, 4, 0], vec![true, true, false, false, true])
+    );
+}
+
+#[test]
 fn an_edit_that_beats_its_original_contradicts_nothing() {
     // Sides that are nearly the same text match in both orders; the better fitting order counts.
     let edited = |last| Some((0..30).chain([last]).collect::<Vec<u32>>());

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use tso_core::dedup::{Keep, Link, Mode, TextOptions, TextResult, dedup_texts};
-use tso_core::run::{Stop, on_threads};
+use tso_core::run::{MOST_THREADS, Stop, on_threads};
 use tso_core::{Error, ragged::Texts};
 
 use crate::twin::{self, Text};
@@ -214,5 +214,7 @@ fn bad_options_and_stopping() {
     let stop = Stop::default();
     stop.request();
     assert!(matches!(dedup_texts(&ragged, OPTIONS, &stop), Err(Error::Stopped)));
-    assert!(matches!(on_threads(Some(0), || Ok(())), Err(Error::Invalid(_))));
+    for threads in [0, MOST_THREADS + 1, usize::MAX] {
+        assert!(matches!(on_threads(Some(threads), || Ok(())), Err(Error::Invalid(_))));
+    }
 }

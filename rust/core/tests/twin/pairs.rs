@@ -28,13 +28,16 @@ pub fn dedup(rows: &[Row], rules: &Rules, preference: &[f64], scored: bool) -> E
 
     let mut reason = degenerate.clone();
     let mut lost: Vec<bool> = degenerate.iter().map(|&bits| bits != 0).collect();
-    let cyclic = cycles(rows, &live, &strength);
     for i in 0..rows.len() {
         let against: Vec<usize> = (0..rows.len()).filter(|&j| reversed(i, j)).collect();
         if !against.is_empty() {
             reason[i] |= 4;
             lost[i] |= against.iter().any(|&j| strength(j) >= strength(i));
         }
+    }
+    let left: Vec<bool> = (0..rows.len()).map(|i| live[i] && !lost[i]).collect();
+    let cyclic = cycles(rows, &left, &strength);
+    for i in 0..rows.len() {
         if let Some(weakest) = cyclic[i] {
             reason[i] |= 32;
             lost[i] |= weakest;
