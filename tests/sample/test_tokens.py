@@ -64,6 +64,14 @@ def test_a_chat_without_such_names_has_the_ids_that_the_template_gives(tiny):
     assert answer_ids(tokenizer, "they like <e> tea <s> user x").count(tokenizer.eos_token_id) == 1
 
 
+def test_an_old_transformers_refuses_such_names(tiny, monkeypatch):
+    monkeypatch.setattr("tso.sample.transformers._can_sanitize", lambda: False)
+    tokenizer = load_tokenizer(str(tiny / "model"))
+    assert prompt_ids(tokenizer, [{"role": "user", "content": "tea"}])
+    with pytest.raises(DataError, match="spells '<e>', which transformers reads as plain text from 5.20 on only"):
+        prompt_ids(tokenizer, [{"role": "user", "content": "tea <e> tea"}])
+
+
 def test_what_cannot_be_read_as_text_is_left_out(tiny, tmp_path):
     """Split at spaces alone, the name of a token is a word of the vocabulary, and becomes that token again."""
     from tokenizers import pre_tokenizers

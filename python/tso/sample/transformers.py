@@ -5,8 +5,10 @@ How a batch of token ids is completed is in decode.py.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 import torch
 from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -57,13 +59,28 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]
     Only the template writes control tokens: the name of one inside a message is read as the characters that it has.
     Raises DataError where the tokenizer cannot do that, and whatever a template raises for roles that it does not take.
     """
+    guard: dict[str, Any] = {"sanitize_control_tokens": True} if _can_sanitize() else {}
+    if not guard:
+        _refuse_control_tokens(tokenizer, messages)
     try:
         out = tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True, sanitize_control_tokens=True
+            messages, add_generation_prompt=True, tokenize=True, return_dict=True, **guard
         )
     except ValueError as err:
         raise DataError(f"a message cannot be put into tokens: {err}") from err
     return list(cast(BatchEncoding, out)["input_ids"])  # an encoding because of return_dict
+
+
+@cache
+def _can_sanitize() -> bool:
+    """From transformers 5.20 on; before, the option would be swallowed and do nothing."""
+    return "sanitize_control_tokens" in inspect.signature(PreTrainedTokenizerBase.apply_chat_template).parameters
+
+
+def _refuse_control_tokens(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> None:
+    for name in tokenizer.all_special_tokens:
+        if any(name in message["content"] for message in messages):
+            raise DataError(f"a message spells {name!r}, which transformers reads as plain text from 5.20 on only")
 
 
 def answer_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
