@@ -31,7 +31,7 @@ CASES = {
     "wrong column": (lambda p: file(p, b'{"promt": "a"}\n'), "try data.prompt_column=promt"),
     "not UTF-8": (lambda p: file(p, b'{"prompt": "\xff"}\n'), "is not UTF-8"),
     "huge prompt": (lambda p: file(p, b'{"prompt": "' + b"tea " * 100_000 + b'"}\n'), "no prompt of"),
-    "unknown model": (lambda p: f"model.name_or_path={p / 'no-model'}", "cannot load the tokenizer"),
+    "unknown model": (lambda p: f"model.name_or_path={p / 'no-model'}", "no such folder"),
     "unknown key": (lambda p: "training.lerning_rate=1", "did you mean 'training.learning_rate'"),
     "unknown rule": (lambda p: "correct.rule=tso.correct.rule:nothing", "has no function 'nothing'"),
     "unknown schedule": (lambda p: "training.lr_scheduler_type=zigzag", "zigzag"),

@@ -20,7 +20,7 @@ from transformers import (
 
 from tso.config import Config
 from tso.errors import DataError
-from tso.models import device_for, load_model, load_tokenizer, save
+from tso.models import device_for, load_model, load_tokenizer, located, save
 from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
@@ -28,10 +28,10 @@ from tso.sample.transformers import prompt_ids
 from tso.store import Rows, RunStore, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
-from tso.training.reference import ROW, located
+from tso.training.reference import ROW
 from tso.training.resume import ResumePoints
 from tso.training.states import shares
-from tso.training.trainer import PairTrainer, adapted, training_arguments
+from tso.training.trainer import PairTrainer, adapted, require_finite, training_arguments
 
 OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
 
@@ -42,13 +42,13 @@ def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
         shutil.rmtree(_scratch(store, iteration), ignore_errors=True)  # a kill may have left it
         return
     before = store.checkpoint(iteration - 1, "policy")
-    path = located(store.folder, before[0])
+    path = located(store.folder, *before)
     examples = build_examples(store, config, store.pairs(iteration), path)
     if not examples:
         face.warn(f"iteration {iteration}: no pair was kept, so the policy stays as it is")
         store.commit(iteration, "train", {"checkpoints": (ROW, [(iteration, "policy", *before)])}, info={"pairs": 0})
         return
-    reference = located(store.folder, store.checkpoint(iteration - 1, "reference")[0])
+    reference = located(store.folder, *store.checkpoint(iteration - 1, "reference"))
     known = reference_logps(store, config, iteration, examples, reference, face)
     examples = [replace(e, ref_chosen=known[e.pair_id][0], ref_rejected=known[e.pair_id][1]) for e in examples]
     _fit(store, config, iteration, examples, path, face)
@@ -97,6 +97,7 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
             trainer.add_callback(points)
             trainer.add_callback(_Bar(advance))
             trainer.train(resume_from_checkpoint=begin)
+    require_finite(p.detach() for p in model.parameters())
     target = store.folder / f"iteration-{iteration}" / "checkpoint"
     sha = save(model, tokenizer, target, card=_card(config, iteration, len(examples)))
     outcomes = [
@@ -148,7 +149,7 @@ def _card(config: Config, iteration: int, pairs: int) -> str:
 
 def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
     """A function text -> token ids with the end-of-turn token, as a finished answer of the policy would have."""
-    tokenizer = load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0]))
+    tokenizer = load_tokenizer(located(store.folder, *store.checkpoint(0, "policy")))
 
     def encode(text: str) -> tuple[int, ...]:
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
