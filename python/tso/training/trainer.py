@@ -76,6 +76,7 @@ class PairTrainer(Trainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, options: TrainingSection, **kwargs: Any):
         super().__init__(model, args, **kwargs)
         self.options = options
+        head_of(model)  # asked of healthy weights, once: those of a resume point may have diverged
         self.outcomes: dict[str, PairOutcome] = {}
         self._sums: dict[str, list[torch.Tensor]] = defaultdict(list)
         # Our loss divides by the pairs of the global batch itself; the Trainer must not divide again.
@@ -158,10 +159,10 @@ class PairTrainer(Trainer):
 
 
 def require_finite(values: Iterable[torch.Tensor]) -> None:
-    """Raises ConfigError, which says what to change, once training has left the numbers."""
+    """Raises ConfigError, which says what to change, when training has diverged."""
     if not all(bool(v.isfinite().all()) for v in values):
         raise ConfigError(
-            "training diverged: rewards or weights are no finite numbers any more; "
+            "training diverged: rewards or weights are not finite any more; "
             "lower training.learning_rate and choose another run.output_dir"
         )
 
@@ -204,10 +205,15 @@ def check_training(options: TrainingSection, device: torch.device) -> None:
             args = training_arguments(options, folder, 0, device)
         for callback in get_reporting_integration_callbacks(args.report_to):
             callback()  # asks for its package
-        nothing = torch.optim.SGD([torch.zeros(1)])
-        get_scheduler(args.lr_scheduler_type, nothing, 1, 2)
-    except (ValueError, TypeError, RuntimeError, ImportError) as err:
+    except (ValueError, RuntimeError, ImportError) as err:
         raise ConfigError(f"training: {' '.join(str(err).split())[:300]}") from err
+    try:
+        get_scheduler(args.lr_scheduler_type, torch.optim.SGD([torch.zeros(1)]), 1, 2)
+    except (ValueError, TypeError) as err:
+        raise ConfigError(
+            f"training.lr_scheduler_type={options.lr_scheduler_type} needs settings of its own, which tso does not have; "
+            "choose another, such as linear or cosine"
+        ) from err
     if options.method == "lora":
         _peft()
 
