@@ -90,6 +90,17 @@ def test_what_is_refused_before_sampling_does_not_lock_the_folder(tiny, tmp_path
     assert "holds a run with other settings (training.beta" in err
 
 
+@pytest.mark.parametrize("line", ['{"pair_id": "p1", "verdict": "edit", "text": "\\ud800"}', "[" * 100_000])
+def test_recorded_verdicts_that_no_store_could_hold_are_refused(tmp_path, line):
+    from tso.correct import recorded
+    from tso.errors import DataError
+
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text(line)
+    with pytest.raises(DataError, match="line 1: not JSON in UTF-8"):
+        recorded.load(str(path))
+
+
 def test_a_reporter_without_its_package_and_a_model_without_adapters_are_refused(monkeypatch):
     import torch
     from tso.config import TrainingSection
