@@ -176,6 +176,13 @@ def test_a_run_inside_its_prompts_and_a_place_that_cannot_hold_one_are_refused(t
     assert f"cannot write the run in {tmp_path / 'out'}" in err
 
 
+def test_a_config_file_may_have_an_equals_sign_in_its_name(tmp_path, capsys):
+    (tmp_path / "lr=1.yaml").write_text("training: {beta: -3}")
+    code, err = told(capsys, str(tmp_path / "lr=1.yaml"))
+    assert code == 2
+    assert "training.beta=-3.0" in err
+
+
 def test_the_console_script_finds_a_judge_in_the_current_folder(tiny, tmp_path):
     (tmp_path / "judge.py").write_text("")
     code = "import sys; from tso.cli import main; sys.exit(main(['train', *sys.argv[1:]]))"
