@@ -31,7 +31,7 @@ from tso.training.logps import reference_logps
 from tso.training.reference import ROW
 from tso.training.resume import ResumePoints
 from tso.training.states import shares
-from tso.training.trainer import PairTrainer, adapted, require_finite, training_arguments
+from tso.training.trainer import PairTrainer, adapted, head_of, require_finite, training_arguments
 
 OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
 
@@ -83,6 +83,7 @@ def _fit(store: RunStore, config: Config, iteration: int, examples: list[Example
     device = device_for(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
+    head_of(model)  # asked of these weights, once: those of a resume point may have diverged
     scratch = _scratch(store, iteration)
     args = training_arguments(config.training, str(scratch), config.run.seed + iteration, device)
     set_seed(args.seed)  # adapters begin with random weights

@@ -76,7 +76,6 @@ class PairTrainer(Trainer):
     def __init__(self, model: PreTrainedModel, args: TrainingArguments, options: TrainingSection, **kwargs: Any):
         super().__init__(model, args, **kwargs)
         self.options = options
-        head_of(model)  # asked of healthy weights, once: those of a resume point may have diverged
         self.outcomes: dict[str, PairOutcome] = {}
         self._sums: dict[str, list[torch.Tensor]] = defaultdict(list)
         # Our loss divides by the pairs of the global batch itself; the Trainer must not divide again.
