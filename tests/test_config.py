@@ -45,6 +45,13 @@ def test_yaml_round_trip(tmp_path):
         ("matrix.cells=[{name: evaluate}]", "is used for the evaluation"),
         ("training=3", "not of the form section.key=value"),
         ("data.max_prompt_tokens=5000", "leave room for answers"),
+        ("run.seed=4294967296", "run.seed=4294967296: must be at most 2147483647"),
+        ("pair.threads=99999999999", "must be at most"),
+        ("model.threads=2000", "model.threads=2000: must be between 1 and 1024"),
+        ("matrix.human_prior=inf", "matrix.human_prior=inf: must be log-odds between"),
+        ("matrix.cells=[{name: a, prior: .inf}]", "matrix.cells[0].prior=inf: must be log-odds between"),
+        ("matrix.cells=[{name: a, temperature: 1e-40}]", "must be 0 (greedy), or at least 0.001"),
+        ("update.reference=no", "update.reference='no': must be one of hard, soft, none"),
     ],
 )
 def test_mistakes_are_refused_by_name(word, says):
@@ -59,13 +66,24 @@ def test_model_and_prompts_are_asked_for():
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("- a", "must hold sections"), ("a: [", "not valid YAML"), ("model: 3", "is a section"), (b"\xff", "cannot read")],
+    [
+        ("- a", "must hold sections"),
+        ("a: [", "not valid YAML"),
+        ("model: 3", "is a section"),
+        (b"\xff", "cannot read"),
+        ("model: {}\ndata: {}\nmodel: {}", "'model' stands twice"),
+    ],
 )
 def test_bad_files(tmp_path, text, says):
     path = tmp_path / "c.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError, match=says):
         load(path, NEEDED)
+
+
+def test_words_that_yaml_takes_for_something_else_are_text():
+    config = load(None, [*NEEDED, "correct.rule=judge:", "run.output_dir=007", "model.revision=null"])
+    assert (config.correct.rule, config.run.output_dir, config.model.revision) == ("judge:", "007", None)
 
 
 def test_missing_file():

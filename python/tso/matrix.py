@@ -6,24 +6,56 @@ log-odds: a cell one unit above another is expected to win 73 % of the time.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from tso.config import CellSection, Config
 from tso.errors import ConfigError
 from tso.records import Cell, Decoding
 
 STAGES = ("base", "earlier", "reference", "policy")
+WORDS = ("policy", "reference", "previous", "human")
+EARLIER = re.compile(r"policy@(\d{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Weights as they stood after an iteration: what to load, and their identity."""
+    """Weights as they stood after an iteration, or of another model: what to load, and their identity."""
 
     path: str
     revision: str
+
+
+def others(config: Config) -> list[str]:
+    """Models that cells name beside those of the run itself, each once."""
+    return list(
+        dict.fromkeys(c.model for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model))
+    )
+
+
+def check(config: Config) -> None:
+    """Raises ConfigError for a cell that can never answer, and for a matrix that would begin without an answer."""
+    last = config.run.iterations - 1
+    for spec in config.matrix.cells:
+        if (match := EARLIER.fullmatch(spec.model)) and int(match[1]) > last:
+            raise ConfigError(
+                f"cell {spec.name!r}: {spec.model} never answers; with run.iterations={last + 1} the last is policy@{last}"
+            )
+    for name in (n for n in others(config) if not Path(n).is_dir()):
+        near = difflib.get_close_matches(name.partition("@")[0], WORDS, n=1, cutoff=0.75)
+        if near:
+            meant = "policy@K with a whole number K" if "@" in name else near[0]
+            raise ConfigError(f"matrix.cells: there is no model {name!r}; did you mean {meant}?")
+    start = Snapshot("", "")
+    cells = build(config, 1, [start], start, dict.fromkeys(others(config), start), 1.0, {}, {})
+    if not any(c.stage != "human" and c.draws for c in cells):
+        raise ConfigError(
+            "matrix.cells: no model would answer in the first iteration; add a cell whose model is policy or reference"
+        )
 
 
 def build(
@@ -31,18 +63,19 @@ def build(
     iteration: int,
     policies: Sequence[Snapshot],
     reference: Snapshot,
+    bases: Mapping[str, Snapshot],
     scale: float,
     learned: Mapping[str, float],
     draws: Mapping[str, int],
 ) -> list[Cell]:
     """The cells of `iteration` (from 1).
 
-    policies: the policy after iterations 0 .. iteration-1; reference: the one in force; scale: billions of parameters
-    of the policy; learned: strengths re-estimated so far, by cell; draws: budgets moved by yield, by cell.
+    policies: the policy after iterations 0 .. iteration-1; reference: the one in force; bases: `others` by name;
+    scale: billions of parameters of the policy; learned: strengths re-estimated so far, by cell; draws: budgets moved by yield, by cell.
     """
     cells = []
     for spec in config.matrix.cells:
-        target = _resolve(spec, iteration, policies, reference, config.matrix.refresh)
+        target = _resolve(spec, policies, reference, bases, config.matrix.refresh)
         if target is None:
             continue
         stage, snapshot, age = target
@@ -68,7 +101,11 @@ def build(
 
 
 def _resolve(
-    spec: CellSection, iteration: int, policies: Sequence[Snapshot], reference: Snapshot, refresh: bool
+    spec: CellSection,
+    policies: Sequence[Snapshot],
+    reference: Snapshot,
+    bases: Mapping[str, Snapshot],
+    refresh: bool,
 ) -> tuple[str, Snapshot, int] | None:
     """(stage, weights, iterations of training behind them), or None while the cell does not exist yet.
 
@@ -86,12 +123,10 @@ def _resolve(
     if spec.model == "previous":
         age = newest - 1 if refresh else 0
         return ("earlier", policies[age], age) if newest >= 1 else None
-    if match := re.fullmatch(r"policy@(\d+)", spec.model):
+    if match := EARLIER.fullmatch(spec.model):
         age = int(match[1]) if refresh else 0
         return ("earlier", policies[age], age) if int(match[1]) <= newest else None
-    if "@" in spec.model and spec.model.startswith(("policy", "reference", "previous")):
-        raise ConfigError(f"cell {spec.name!r}: model {spec.model!r} is not policy@K with a whole number K")
-    return "base", Snapshot(spec.model, spec.model), 0
+    return "base", bases[spec.model], 0
 
 
 def _default_prior(config: Config, spec: CellSection, stage: str, age: int, scale: float) -> float:
@@ -116,7 +151,7 @@ def _share_strengths(cells: list[Cell]) -> list[Cell]:
 
 def win_probability(a: float, b: float) -> float:
     """Bradley-Terry: P(a beats b) from two strengths in log-odds."""
-    return 1.0 / (1.0 + math.exp(b - a))
+    return 1.0 / (1.0 + math.exp(min(b - a, 700.0)))  # a float holds e to the 709
 
 
 def budgets(cells: Sequence[Cell], kept: Mapping[str, int], floor: int) -> dict[str, int]:

@@ -8,13 +8,13 @@ from tso import evaluate, pair
 from tso.config import Config
 from tso.correct import stage as correcting
 from tso.evaluate import heldout
+from tso.models import located
 from tso.progress import Face
 from tso.records import Cell, Decoding
 from tso.sample.stage import sample
 from tso.store import RunStore, cell_rows
 from tso.training import logps
 from tso.training import stage as training
-from tso.training.reference import located
 
 
 def measure(store: RunStore, config: Config, iteration: int, face: Face) -> None:
@@ -45,8 +45,7 @@ def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:
     path, sha = store.checkpoint(iteration, "policy")
     options = config.evaluate
     decoding = Decoding(options.temperature, options.top_p, 0, config.sample.max_new_tokens, None)
-    where = located(store.folder, path)
-    cells = [Cell("evaluate", "policy", where, sha, "policy", None, decoding, 0.0, 0.0, options.draws)]
+    cells = [Cell("evaluate", "policy", path, sha, "policy", None, decoding, 0.0, 0.0, options.draws)]
     if iteration == 0:
         prior = config.matrix.human_prior
         cells.append(Cell("evaluate-human", "human", "", "human", "human", None, decoding, prior, prior, 1))
@@ -64,7 +63,7 @@ def conclude(store: RunStore, config: Config, control: RunStore | None, face: Fa
     if control is not None:
         arms.append(heldout.Arm("control", control, last, "policy"))
     pairs = store.pairs(0, "evaluate")
-    start = located(store.folder, store.checkpoint(0, "policy")[0])
+    start = located(store.folder, *store.checkpoint(0, "policy"))
     examples = training.build_examples(store, config, pairs, start)
     for arm in arms:
         logps.held_out_logps(arm.store, config, arm.iteration, examples, f"held-out pairs: {arm.name}", face)

@@ -30,7 +30,7 @@ def device_for(name: str) -> torch.device:
 
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # a device without memory, such as meta, has nothing to give back
     except (RuntimeError, AssertionError) as err:
         raise ConfigError(f"model.device={name!r} cannot be used here: {str(err).splitlines()[0]}") from err
     return device
@@ -92,6 +92,47 @@ def fetch(name: str, revision: str | None) -> Path:
         raise _cannot_load("model", name, err) from err
 
 
+def find(name: str, revision: str | None = None) -> Path:
+    """The local folder of a model: `name` itself where it is a folder, else what the hub has under it.
+
+    Raises ModelError when there is none. What is spelt as a path is never asked of the hub.
+    """
+    local = Path(name)
+    if local.is_dir():
+        return local.resolve()
+    if local.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError(f"no such folder: {name}; give a model's folder, or its hub name such as ORG/MODEL")
+    return fetch(name, revision)
+
+
+_identities: dict[Path, str] = {}
+
+
+def identity_of(folder: Path) -> str:
+    """The sha256 of a folder's weights, which a process reads once for it."""
+    place = folder.resolve()
+    if place not in _identities:
+        _identities[place] = weights_sha256(place)
+    return _identities[place]
+
+
+def located(folder: Path, path: str, sha256: str) -> str:
+    """A recorded model as a folder to load: `path` inside the run's `folder`, or by itself where it is absolute.
+
+    Raises ModelError when it is gone, or when its weights are not those that were recorded: a run of two models would
+    say so nowhere.
+    """
+    place = folder / path
+    if not place.is_dir():
+        raise ModelError(f"this run needs {place}, which is gone; put it back, or choose another run.output_dir")
+    if identity_of(place) != sha256:
+        raise ModelError(
+            f"the weights in {place} have changed since this run recorded them; "
+            "put the old ones back, or choose another run.output_dir"
+        )
+    return str(place)
+
+
 def load_model(path: str, *, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
     """A causal LM in `dtype` on `device`, in eval mode. Raises ModelError with what to check."""
     from transformers import AutoModelForCausalLM
@@ -125,7 +166,7 @@ def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
 def _cannot_load(what: str, path: str, err: Exception) -> ModelError:
     why = next((line.strip() for line in str(err).splitlines() if line.strip()), type(err).__name__)
     return ModelError(
-        f"cannot load the {what} {path!r}: {why[:300]} (check model.name_or_path, and HF_HOME when offline)"
+        f"cannot load the {what} {path!r}: {why[:300]} (check the model's name or folder, and HF_HOME when offline)"
     )
 
 
@@ -165,7 +206,8 @@ def save(model: Any, tokenizer: Any, target: Path, *, card: str | None = None) -
     shutil.rmtree(target, ignore_errors=True)
     part.rename(target)
     _sync(target.parent)
-    return weights_sha256(target)
+    _identities.pop(target.resolve(), None)
+    return identity_of(target)
 
 
 def weights_sha256(folder: Path) -> str:
@@ -196,6 +238,17 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def positions(path: str) -> int | None:
+    """How many tokens the model at `path` can read; None where nothing bounds them."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as err:
+        raise _cannot_load("model", path, err) from err
+    return getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def scale_of(model: PreTrainedModel) -> float:

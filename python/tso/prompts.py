@@ -42,10 +42,11 @@ class BadRow:
 
 @dataclass(frozen=True, slots=True)
 class PromptSet:
-    """Prompts in the order of the input, and the rows that were left out."""
+    """Prompts in the order of the input, the rows that were left out, and where each prompt stood, by its id."""
 
     prompts: tuple[Prompt, ...]
     rejected: tuple[BadRow, ...]
+    places: Mapping[str, str]
 
 
 class _Unusable(Exception):
@@ -69,13 +70,15 @@ def load_prompts(options: DataSection) -> PromptSet:
             f'{source} is empty: it holds no rows; give one JSON object a line, such as {{"prompt": "..."}}'
         )
     _check_columns(source, found, options)
-    prompts, rejected = _build(source, found, options)
+    prompts, rejected, places = _build(source, found, options)
     if not prompts:
         raise DataError(_none_left(source, found, rejected))
-    return PromptSet(tuple(_limit(_split(prompts, options.holdout), options.max_prompts)), tuple(rejected))
+    return PromptSet(tuple(_limit(_split(prompts, options.holdout), options.max_prompts)), tuple(rejected), places)
 
 
-def _build(source: Path, found: Iterable[Row], columns: DataSection) -> tuple[list[Prompt], list[BadRow]]:
+def _build(
+    source: Path, found: Iterable[Row], columns: DataSection
+) -> tuple[list[Prompt], list[BadRow], dict[str, str]]:
     prompts: list[Prompt] = []
     rejected: list[BadRow] = []
     seen: dict[Any, str] = {}  # ids and conversations, each with where it was first met
@@ -91,7 +94,7 @@ def _build(source: Path, found: Iterable[Row], columns: DataSection) -> tuple[li
             continue
         seen[prompt.messages] = seen[prompt.id] = row.where(source)
         prompts.append(prompt)
-    return prompts, rejected
+    return prompts, rejected, {prompt.id: seen[prompt.id] for prompt in prompts}
 
 
 def _none_left(source: Path, found: list[Row], rejected: list[BadRow]) -> str:

@@ -48,7 +48,7 @@ class Cell:
 
     name: str
     model: str  # as configured: policy, reference, previous, policy@K, human, or a model's name or path
-    path: str  # what to load: a folder or a model's name; empty for people
+    path: str  # the folder to load, inside the run's folder unless absolute; empty for people
     revision: str  # identity of the weights: equal revisions are the same model
     stage: str  # human | base | reference | policy | earlier
     scale: float | None  # billions of parameters

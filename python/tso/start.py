@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tso import config as config_module
-from tso import rows
-from tso.config import Config
+from tso import matrix, rows
+from tso.config import CellSection, Config
 from tso.correct import recorded, rule
-from tso.errors import DataError
-from tso.models import convert_gguf, cores, device_for, fetch, load_model, load_tokenizer, scale_of, weights_sha256
+from tso.errors import ConfigError, DataError
+from tso.models import (
+    convert_gguf,
+    cores,
+    device_for,
+    find,
+    identity_of,
+    load_model,
+    load_tokenizer,
+    located,
+    positions,
+    scale_of,
+)
 from tso.progress import Face
-from tso.prompts import load_prompts
+from tso.prompts import PromptSet, load_prompts
 from tso.records import Prompt
 from tso.sample.base import chat
 from tso.sample.transformers import answer_ids, prompt_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
-from tso.training.trainer import check_training, head_of
+from tso.training.trainer import check_adapters, check_training, head_of
 
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.
 FREE = (
@@ -48,6 +60,7 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     _preflight(config)
     if store.done(0, "start"):
         _same_prompts(store, config)
+        located(store.folder, *store.checkpoint(0, "policy"))
     else:
         _begin(store, config, face)
     _use_threads(store.info(0, "start")["threads"], face)
@@ -63,24 +76,31 @@ def _preflight(config: Config) -> None:
 
 
 def _begin(store: RunStore, config: Config, face: Face) -> None:
-    path, sha = _start_model(store.folder, config, face)
+    matrix.check(config)
+    _check_apart(store.folder, Path(config.data.prompts))
     found = load_prompts(config.data)
-    for bad in found.rejected[:10]:
-        face.warn(f"{config.data.prompts}: {bad.where} left out: {bad.reason}")
-    if len(found.rejected) > 10:
-        face.warn(f"... and {len(found.rejected) - 10} more rows of {len(found.rejected)} left out")
-    where = str(store.folder / path) if (store.folder / path).is_dir() else path
-    prompts = _short_enough(found.prompts, config, where, face)
+    path, sha = _start_model(store.folder, config, face)
+    others = {name: find(name) for name in matrix.others(config)}
+    where = located(store.folder, path, sha)
+    prompts, longest, left_out = _readable(found, config, where)
+    for place, reason in left_out[:10]:
+        face.warn(f"{config.data.prompts}: {place} left out: {reason}")
+    if len(left_out) > 10:
+        face.warn(f"... and {len(left_out) - 10} more rows of {len(left_out)} left out")
+    _check_room(config, longest, where, {name: str(folder) for name, folder in others.items()})
     model = load_model(where, dtype=getattr(torch, config.model.dtype), device=torch.device("cpu"))
     head_of(model)  # what cannot be trained is refused before anything is sampled
     scale = scale_of(model) if config.model.scale is None else config.model.scale
+    check_adapters(model, config.training)
     del model
     columns = ["iteration", "role", "path", "sha256"]
     both = [(0, role, path, sha) for role in ("policy", "reference")]
     info = {
         "threads": config.model.threads or cores(),
         "scale": scale,
-        "rejected": len(found.rejected) + len(found.prompts) - len(prompts),  # unusable rows, and too long prompts
+        "bases": {name: (str(folder), identity_of(folder)) for name, folder in others.items()},
+        "rejected": len(left_out),
+        "settings": identity(config),
         "prompts_sha256": rows.digest(Path(config.data.prompts)),
     }
     store.commit(0, "start", merge(prompt_rows(prompts), {"checkpoints": (columns, both)}), info=info)
@@ -113,45 +133,77 @@ def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:
     model = config.model
     device_for(model.device)
     if model.gguf_file is None:
-        local = Path(model.name_or_path)
-        if local.is_dir():
-            load_tokenizer(str(local))  # a folder without a usable one is refused before anything is written
-            return str(local.resolve()), weights_sha256(local)
-        if local.is_absolute() or model.name_or_path.startswith("."):
-            load_tokenizer(model.name_or_path)  # names what is missing; a path is never asked of the hub
-        fetched = fetch(model.name_or_path, model.revision)
-        return str(fetched), weights_sha256(fetched)
+        found = find(model.name_or_path, model.revision)
+        return str(found), identity_of(found)
+    # One that is there already may be of another file: a mistake can be mended until the start is committed.
     target = folder / "iteration-0" / "checkpoint"
-    if not target.is_dir():
-        face.say(f"converting {model.gguf_file} to safetensors")
-        convert_gguf(model.name_or_path, model.gguf_file, target, getattr(torch, model.dtype))
-    return str(target.relative_to(folder)), weights_sha256(target)
+    face.say(f"converting {model.gguf_file} to safetensors")
+    convert_gguf(model.name_or_path, model.gguf_file, target, getattr(torch, model.dtype))
+    return str(target.relative_to(folder)), identity_of(target)
 
 
-def _short_enough(prompts: tuple[Prompt, ...], config: Config, model: str, face: Face) -> list[Prompt]:
+def _readable(found: PromptSet, config: Config, model: str) -> tuple[list[Prompt], Prompt, list[tuple[str, str]]]:
+    """Prompts that the chat template takes and that are short enough; the longest; (place, reason) of rows left out."""
     tokenizer = load_tokenizer(model)
     most = config.data.max_prompt_tokens
-    kept = []
-    for prompt in prompts:
+    kept: list[Prompt] = []
+    lengths: list[int] = []
+    left_out = [(bad.where, bad.reason) for bad in found.rejected]
+    for prompt in found.prompts:
         try:
             length = len(prompt_ids(tokenizer, chat(prompt, None)))
             for answer in prompt.human:
                 answer_ids(tokenizer, answer)
+            reason = f"{length} tokens, data.max_prompt_tokens is {most}" if length > most else ""
         except DataError as err:
-            face.warn(f"prompt {prompt.id!r} left out: {err}")
-            continue
+            reason = str(err)
         except Exception as err:  # chat templates raise their own classes for role orders that they do not take
-            raise DataError(f"the chat template refuses prompt {prompt.id!r}: {err}") from err
-        if length > most:
-            face.warn(f"prompt {prompt.id!r} left out: {length} tokens, data.max_prompt_tokens is {most}")
+            reason = f"the chat template refuses it: {' '.join(str(err).split())}"
+        if reason:
+            left_out.append((found.places[prompt.id], reason))
         else:
             kept.append(prompt)
+            lengths.append(length)
     if not any(p.split == "train" for p in kept):
-        raise DataError(
-            f"no prompt of {config.data.prompts} is left to train on: all are longer than "
-            f"data.max_prompt_tokens={most} tokens, or held out; shorten them or raise the limit"
+        listed = "; ".join(f"{place}: {reason}" for place, reason in left_out[:5]) or "all are held out"
+        raise DataError(f"no prompt of {config.data.prompts} is left to train on ({len(left_out)} left out): {listed}")
+    return kept, kept[lengths.index(max(lengths))], left_out
+
+
+def _check_room(config: Config, longest: Prompt, start: str, others: Mapping[str, str]) -> None:
+    """Every cell's chat template takes its system prompt, and its model has room for the longest prompt and an answer.
+
+    start, others: folders of the start model, and of models that cells name. Raises ConfigError.
+    """
+    limit = positions(start)
+    if limit and config.training.max_length > limit:
+        raise ConfigError(
+            f"training.max_length={config.training.max_length} is more than the {limit} tokens that the model reads; lower it"
         )
-    return kept
+    tokenizers = {where: load_tokenizer(where) for where in {start, *others.values()}}
+    for cell in (*config.matrix.cells, CellSection(name="evaluate")):
+        if cell.model == "human":
+            continue
+        where = others.get(cell.model, start)
+        try:
+            length = len(prompt_ids(tokenizers[where], chat(longest, cell.system_prompt)))
+        except Exception as err:  # as above
+            said = " ".join(str(err).split())
+            raise ConfigError(
+                f"cell {cell.name!r}: its chat template refuses {'its system_prompt' if cell.system_prompt else 'a prompt'}: {said}"
+            ) from err
+        limit, room = positions(where), config.sample.max_new_tokens
+        if limit and length + room > limit:
+            raise ConfigError(
+                f"cell {cell.name!r}: the longest prompt has {length} tokens and an answer may take {room}, but the model "
+                f"reads {limit}; lower data.max_prompt_tokens or sample.max_new_tokens"
+            )
+
+
+def _check_apart(folder: Path, source: Path) -> None:
+    """A run inside its folder of prompts would read its own files as prompts."""
+    if source.is_dir() and folder.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"run.output_dir={folder} lies inside data.prompts={source}; choose one outside it")
 
 
 def _same_prompts(store: RunStore, config: Config) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from tso._core import Ledger
-from tso.errors import InternalError, StoreConflict
+from tso.errors import InternalError, StoreConflict, StoreError, StoreFull
 from tso.records import Cell, Correction, Decoding, Draw, Label, Message, Pair, Prompt, Response, Score
 
 FILE = "run.sqlite"
@@ -37,12 +37,20 @@ class RunStore:
 
     @classmethod
     def open_or_create(cls, folder: Path, identity: Mapping[str, str]) -> RunStore:
-        """The run in `folder`, made if absent. Raises StoreConflict when it is another run than `identity` tells."""
-        folder.mkdir(parents=True, exist_ok=True)
+        """The run in `folder`, made if absent. Raises StoreConflict when it is another run than `identity` tells.
+
+        A run has settings from its start on: until that is committed, a mistake can be mended in the same folder.
+        """
         path = folder / FILE
-        if not path.exists():
-            return cls(Ledger.create(str(path), dict(identity)), folder)
-        store = cls(Ledger.open(str(path)), folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            store = cls(Ledger.open(str(path)) if path.exists() else Ledger.create(str(path), {}), folder)
+        except StoreFull:
+            raise
+        except OSError as err:
+            raise StoreError(f"cannot write the run in {folder}: {err}") from err
+        if not store.done(0, "start"):
+            return store
         found = store.meta()
         for key, value in identity.items():
             if found.get(key) != value:
@@ -68,7 +76,9 @@ class RunStore:
         self._ledger.close()
 
     def meta(self) -> dict[str, str]:
-        return self._ledger.meta()
+        """What the file was made with, and the settings of the run once it has started."""
+        settings = self.info(0, "start").get("settings", {}) if self.done(0, "start") else {}
+        return {**self._ledger.meta(), **settings}
 
     def fork(self, folder: Path) -> None:
         """A second, independent store that starts from this moment."""

@@ -12,6 +12,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from tso.errors import InternalError, StoreFull, TsoError
 
@@ -73,10 +74,10 @@ def _train(words: Sequence[str], quiet: bool) -> int:
     from tso.errors import ConfigError
     from tso.progress import Face
 
-    files = [w for w in words if "=" not in w]
+    files = [w for w in words if "=" not in w or Path(w).is_file()]
     if len(files) > 1:
         raise ConfigError(f"one config file at most, not {len(files)}: {', '.join(files)}")
-    overrides = [w for w in words if "=" in w]
+    overrides = [w for w in words if w not in files]
     named = {w.split("=", 1)[0] for w in overrides}
     # The quickstart is what runs when nobody names a model: its settings are a config like any other.
     base = None if files or "model.name_or_path" in named else quickstart.config()

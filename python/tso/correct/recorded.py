@@ -29,8 +29,9 @@ def load(path: str) -> list[Correction]:
 def _parse(line: str, where: str) -> Correction:
     try:
         row: Any = json.loads(line)
-    except json.JSONDecodeError as err:
-        raise DataError(f"{where}: not JSON ({err})") from err
+        json.dumps(row, ensure_ascii=False).encode("utf-8")  # half of a surrogate pair could not be stored
+    except (ValueError, RecursionError) as err:
+        raise DataError(f"{where}: not JSON in UTF-8 ({err})") from err
     if not isinstance(row, dict) or not isinstance(row.get("pair_id"), str):
         raise DataError(f"{where}: needs an object with a pair_id")
     verdict, text = row.get("verdict"), row.get("text")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from pathlib import Path
 
 from tso.config import Config
 from tso.errors import InternalError
-from tso.models import device_for, sampling_dtype
+from tso.models import device_for, located, sampling_dtype
 from tso.progress import Face
 from tso.records import Cell, Draw, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
@@ -58,7 +59,7 @@ def sample_all(
             draws = list(group)
             if batch not in waiting:
                 continue
-            answers = _answer([by_name[d.cell] for d in draws], draws, prompts, sampler, encode)
+            answers = _answer(store.folder, [by_name[d.cell] for d in draws], draws, prompts, sampler, encode)
             first = store.next_id("responses", "response_id")
             rows = [
                 (
@@ -73,14 +74,19 @@ def sample_all(
 
 
 def _answer(
-    cells: Sequence[Cell], draws: Sequence[Draw], prompts: dict[str, Prompt], sampler: Sampler, encode: Encode
+    folder: Path,
+    cells: Sequence[Cell],
+    draws: Sequence[Draw],
+    prompts: dict[str, Prompt],
+    sampler: Sampler,
+    encode: Encode,
 ) -> list[Answer]:
     """Answers of one batch: of people, or of one model, whatever its cells."""
     if cells[0].stage == "human":
         texts = [prompts[d.prompt_id].human[d.draw] for d in draws]
         return [Answer(text, encode(text), "stop") for text in texts]
     requests = [Request(prompts[d.prompt_id], c.decoding, d.seed) for c, d in zip(cells, draws, strict=True)]
-    answers = sampler.sample(cells[0].path, requests)
+    answers = sampler.sample(located(folder, cells[0].path, cells[0].revision), requests)
     if len(answers) != len(draws):
         raise InternalError(f"the sampler of {cells[0].path} gave {len(answers)} answers to {len(draws)} draws")
     return [_retokenised(a, encode) if c.stage == "base" else a for c, a in zip(cells, answers, strict=True)]

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 
 from tso.config import Config
-from tso.models import device_for, load_model, load_tokenizer
+from tso.models import device_for, load_model, load_tokenizer, located
 from tso.progress import Face
 from tso.records import Response
 from tso.sample.base import chat
 from tso.sample.transformers import prompt_ids
 from tso.store import RunStore
 from tso.training.collate import Example, Side
-from tso.training.reference import located
 from tso.training.trainer import side_logps
 
 PAIRS = ["iteration", "pair_id", "model", "chosen", "rejected"]
@@ -42,7 +41,7 @@ def held_out_logps(
     """Log-probs of held-out pairs under the policy after `iteration`."""
     if store.done(iteration, "logps/evaluate"):
         return
-    path = located(store.folder, store.checkpoint(iteration, "policy")[0])
+    path = located(store.folder, *store.checkpoint(iteration, "policy"))
     found = score(config, _sides(examples), path, label, face)
     rows = _pair_rows(iteration, "policy", examples, found)
     store.commit(iteration, "logps/evaluate", {"logps": (PAIRS, rows)})
@@ -59,10 +58,10 @@ def implicit_rewards(store: RunStore, config: Config, iteration: int, face: Face
     answers = [r for r in store.responses(iteration, "train") if r.token_ids]
     rows = []
     if policy[1] != reference[1]:  # equal weights: the last iteration kept no pair to train on
-        sides = _answer_sides(store, config, answers, located(store.folder, policy[0]))
+        sides = _answer_sides(store, config, answers, located(store.folder, *policy))
         now, before = (
-            score(config, sides.values(), located(store.folder, path), f"iteration {iteration}: rewards", face)
-            for path, _ in (policy, reference)
+            score(config, sides.values(), located(store.folder, *model), f"iteration {iteration}: rewards", face)
+            for model in (policy, reference)
         )
         values = [(i, now[side], before[side]) for i, side in sides.items()]
         rows = [(iteration, i, p, r, config.training.beta * (p - r)) for i, p, r in values]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from tso.config import UpdateSection
-from tso.models import load_model, load_tokenizer, save
+from tso.models import load_model, load_tokenizer, located, save
 from tso.store import RunStore
 
 ROW = ["iteration", "role", "path", "sha256"]
@@ -24,25 +24,21 @@ def update(store: RunStore, options: UpdateSection, iteration: int, dtype: str) 
     elif options.reference == "none":
         after = before
     else:
-        after = _mix(store.folder, before[0], policy[0], options.alpha, iteration, getattr(torch, dtype))
+        after = _mix(store.folder, before, policy, options.alpha, iteration, getattr(torch, dtype))
     store.commit(iteration, "update", {"checkpoints": (ROW, [(iteration, "reference", *after)])})
 
 
 def _mix(
-    folder: Path, reference: str, policy: str, alpha: float, iteration: int, dtype: torch.dtype
+    folder: Path, reference: tuple[str, str], policy: tuple[str, str], alpha: float, iteration: int, dtype: torch.dtype
 ) -> tuple[str, str]:
     """alpha x policy + (1 - alpha) x reference, weight by weight (TR-DPO, arXiv 2404.09656)."""
     cpu = torch.device("cpu")
-    old = load_model(located(folder, reference), dtype=dtype, device=cpu)
-    new = load_model(located(folder, policy), dtype=dtype, device=cpu)
+    start, end = located(folder, *reference), located(folder, *policy)
+    old = load_model(start, dtype=dtype, device=cpu)
+    new = load_model(end, dtype=dtype, device=cpu)
     with torch.no_grad():
         for mine, theirs in zip(old.parameters(), new.parameters(), strict=True):
             mine.lerp_(theirs, alpha)
     target = folder / f"iteration-{iteration}" / "reference"
-    sha = save(old, load_tokenizer(located(folder, policy)), target)
+    sha = save(old, load_tokenizer(end), target)
     return str(target.relative_to(folder)), sha
-
-
-def located(folder: Path, path: str) -> str:
-    """A recorded path as something to load: inside the run's folder where it is there, else as it stands."""
-    return str(folder / path) if (folder / path).is_dir() else path

@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from tso.config import Config
-from tso.models import device_for, is_hub_name, load_model, load_tokenizer, save
+from tso.models import device_for, is_hub_name, load_model, load_tokenizer, located, save
 from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
@@ -28,10 +28,10 @@ from tso.sample.transformers import answer_ids, prompt_ids
 from tso.store import Rows, RunStore, drop_rows, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
-from tso.training.reference import ROW, located
+from tso.training.reference import ROW
 from tso.training.resume import ResumePoints
 from tso.training.states import shares
-from tso.training.trainer import PairTrainer, adapted, training_arguments
+from tso.training.trainer import PairTrainer, adapted, head_of, require_finite, training_arguments
 
 OUTCOMES = ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"]
 
@@ -42,7 +42,7 @@ def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
         shutil.rmtree(_scratch(store, iteration), ignore_errors=True)  # a kill may have left it
         return
     before = store.checkpoint(iteration - 1, "policy")
-    path = located(store.folder, before[0])
+    path = located(store.folder, *before)
     pairs = store.pairs(iteration)
     examples = build_examples(store, config, pairs, path)
     usable = {e.pair_id for e in examples}
@@ -53,7 +53,7 @@ def train(store: RunStore, config: Config, iteration: int, face: Face) -> None:
         same = {"checkpoints": (ROW, [(iteration, "policy", *before)])}
         store.commit(iteration, "train", merge(same, cut), info={"pairs": 0})
         return
-    reference = located(store.folder, store.checkpoint(iteration - 1, "reference")[0])
+    reference = located(store.folder, *store.checkpoint(iteration - 1, "reference"))
     known = reference_logps(store, config, iteration, examples, reference, face)
     examples = [replace(e, ref_chosen=known[e.pair_id][0], ref_rejected=known[e.pair_id][1]) for e in examples]
     _fit(store, config, iteration, examples, cut, path, face)
@@ -91,6 +91,7 @@ def _fit(
     device = device_for(config.model.device)
     tokenizer = load_tokenizer(path)
     model = load_model(path, dtype=getattr(torch, config.model.dtype), device=device)
+    head_of(model)  # asked of these weights, once: those of a resume point may have diverged
     scratch = _scratch(store, iteration)
     args = training_arguments(config.training, str(scratch), config.run.seed + iteration, device)
     set_seed(args.seed)  # adapters begin with random weights
@@ -105,6 +106,7 @@ def _fit(
             trainer.add_callback(points)
             trainer.add_callback(_Bar(advance))
             trainer.train(resume_from_checkpoint=begin)
+    require_finite(model.parameters())  # no loss was computed after the last step
     target = store.folder / f"iteration-{iteration}" / "checkpoint"
     sha = save(model, tokenizer, target, card=_card(config, iteration, len(examples)))
     outcomes = [
@@ -159,7 +161,7 @@ def _card(config: Config, iteration: int, pairs: int) -> str:
 
 def encoder(store: RunStore) -> Callable[[str], tuple[int, ...]]:
     """A function text -> token ids with the end-of-turn token, as a finished answer of the policy would have."""
-    return partial(answer_ids, load_tokenizer(located(store.folder, store.checkpoint(0, "policy")[0])))
+    return partial(answer_ids, load_tokenizer(located(store.folder, *store.checkpoint(0, "policy"))))
 
 
 def remove_unfinished(folder: Path) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments, get_scheduler
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.modeling_layers import GradientCheckpointingLayer
 from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
@@ -134,6 +134,7 @@ class PairTrainer(Trainer):
             (~out.rejected_active).float(),
         ]
         chosen, rejected, clip_w, clip_l = columns
+        require_finite([chosen, rejected])
         noted = {
             "rewards/chosen": chosen,
             "rewards/rejected": rejected,
@@ -190,6 +191,15 @@ class _EvalMode:
         return self.recompute(still, *inputs)
 
 
+def require_finite(values: Iterable[torch.Tensor]) -> None:
+    """Raises ConfigError, which says what to change, when training has diverged."""
+    if not all(bool(v.isfinite().all()) for v in values):
+        raise ConfigError(
+            "training diverged: rewards or weights are not finite any more; "
+            "lower training.learning_rate and choose another run.output_dir"
+        )
+
+
 def training_arguments(options: TrainingSection, output_dir: str, seed: int, device: torch.device) -> TrainingArguments:
     """Our options under the Trainer's names. What it saves are resume points; the checkpoint is the loop's work."""
     # The option's name changes in transformers 6, so it is given only where it is wanted.
@@ -226,9 +236,17 @@ def check_training(options: TrainingSection, device: torch.device) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             args = training_arguments(options, folder, 0, device)
-        get_reporting_integration_callbacks(args.report_to)
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()  # asks for its package
     except (ValueError, RuntimeError, ImportError) as err:
         raise ConfigError(f"training: {' '.join(str(err).split())[:300]}") from err
+    try:
+        get_scheduler(args.lr_scheduler_type, torch.optim.SGD([torch.zeros(1)]), 1, 2)
+    except (ValueError, TypeError) as err:
+        raise ConfigError(
+            f"training.lr_scheduler_type={options.lr_scheduler_type} needs settings of its own, which tso does not have; "
+            "choose another, such as linear or cosine"
+        ) from err
     if options.method == "lora":
         _peft()
 
@@ -241,12 +259,17 @@ def _peft() -> Any:
     return peft
 
 
-@contextlib.contextmanager
-def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
-    """The model as it is trained: itself, or wrapped in LoRA adapters that are merged into it afterwards."""
-    if options.method == "full":
-        yield model
-        return
+def check_adapters(model: PreTrainedModel, options: TrainingSection) -> None:
+    """Raises ConfigError for a model that PEFT cannot adapt. The model is of no use afterwards."""
+    if options.method == "lora":
+        try:
+            _wrapped(model, options)
+        except ValueError as err:
+            why = " ".join(str(err).split())[:300]
+            raise ConfigError(f"training.method=lora cannot adapt {type(model).__name__}: {why}; use full") from err
+
+
+def _wrapped(model: PreTrainedModel, options: TrainingSection) -> Any:
     peft = _peft()
     settings = peft.LoraConfig(
         r=options.lora_r,
@@ -254,6 +277,15 @@ def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    wrapped = peft.get_peft_model(model, settings)
+    return peft.get_peft_model(model, settings)
+
+
+@contextlib.contextmanager
+def adapted(model: PreTrainedModel, options: TrainingSection) -> Iterator[Any]:
+    """The model as it is trained: itself, or wrapped in LoRA adapters that are merged into it afterwards."""
+    if options.method == "full":
+        yield model
+        return
+    wrapped = _wrapped(model, options)
     yield wrapped
     wrapped.merge_and_unload()

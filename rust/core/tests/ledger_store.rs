@@ -65,7 +65,10 @@ fn create_refuses_what_exists_and_clears_what_was_half_built() {
     let orphan = folder.path().join("other.sqlite");
     fs::write(folder.path().join("other.sqlite-wal"), "log").unwrap();
     let refused = Ledger::create(&orphan, &meta());
-    assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Conflict(said)) if said.contains("without its store")),
+        "{refused:?}"
+    );
 
     let nowhere = Ledger::create(&folder.path().join("no/run.sqlite"), &meta());
     assert!(matches!(nowhere, Err(Error::Io(_))), "{nowhere:?}");

@@ -68,14 +68,19 @@ pub(super) fn build(path: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Res
 }
 
 fn refuse_existing(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        return Err(Error::Conflict(format!(
+            "{} already exists; open the run that is there, or choose another output folder",
+            path.display()
+        )));
+    }
     // A write-ahead log without its store would be replayed into the new one.
-    for name in [path.to_owned(), sibling(path, "-wal")] {
-        if name.symlink_metadata().is_ok() {
-            return Err(Error::Conflict(format!(
-                "{} already exists; open the run that is there, or choose another output folder",
-                name.display()
-            )));
-        }
+    let log = sibling(path, "-wal");
+    if log.symlink_metadata().is_ok() {
+        return Err(Error::Conflict(format!(
+            "{} is there without its store; put the store back beside it, or choose another output folder",
+            log.display()
+        )));
     }
     Ok(())
 }
