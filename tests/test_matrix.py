@@ -16,7 +16,7 @@ SPECS = tuple(
 def cells(iteration, *, refresh=True, draws=None, config=None):
     config = config or replace(Config(), matrix=MatrixSection(cells=SPECS, refresh=refresh))
     policies = POLICIES[:iteration]
-    return matrix.build(config, iteration, policies, policies[-1 if refresh else 0], 0.1, {}, draws or {})
+    return matrix.build(config, iteration, policies, policies[-1 if refresh else 0], {}, 0.1, {}, draws or {})
 
 
 @pytest.mark.parametrize("iteration", [1, 2, 3])
