@@ -199,7 +199,6 @@ class Contestant:
     loss: Callable[[Batch], Tensor]
     needs: str | None = None  # a package
     cuda: bool = False  # only there
-    same_job: bool = True
 
     def missing(self, device: torch.device) -> str | None:
         if self.needs and importlib.util.find_spec(self.needs) is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.library import custom_op
 
 from tso_kernels.chunked import PairJob, differentiate_rows, run_pairs, score_rows
 from tso_kernels.head import Wanted, scatter_rows
@@ -20,7 +21,7 @@ from tso_kernels.plan import Plan, make_job
 # The schema of an operator lists plain values: a Plan, a PairRule and a Wanted, written out.
 
 
-@torch.library.custom_op("tso_kernels::linear_logps", mutates_args=())
+@custom_op("tso_kernels::linear_logps", mutates_args=())
 def _linear_logps(
     hidden: Tensor,
     weight: Tensor,
@@ -50,7 +51,7 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *rest
     return hidden.new_empty(sequences, dtype=wide), hidden.new_empty(labels.numel(), dtype=wide)
 
 
-@torch.library.custom_op("tso_kernels::linear_logps_backward", mutates_args=())
+@custom_op("tso_kernels::linear_logps_backward", mutates_args=())
 def _linear_logps_backward(
     grad: Tensor,
     lse: Tensor,
@@ -117,7 +118,7 @@ def linear_logps(
     return totals
 
 
-@torch.library.custom_op("tso_kernels::linear_dual_clip", mutates_args=())
+@custom_op("tso_kernels::linear_dual_clip", mutates_args=())
 def _linear_dual_clip(
     hidden: Tensor,
     weight: Tensor,

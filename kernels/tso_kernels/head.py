@@ -150,10 +150,8 @@ class HeadPass:
                 d_weight[tokens] = _wide_product(grad.t(), scaled).mul_(largest)
             if d_bias is not None:
                 d_bias[tokens] = coef @ grad.to(coef.dtype)
-        full = None
-        if d_x is not None:
-            full = _put(d_x.mul_(coef.unsqueeze(1)), spans, len(self.x))
-        return full, d_weight, d_bias
+        rows_of = None if d_x is None else _put(d_x.mul_(coef.unsqueeze(1)), spans, len(self.x))
+        return rows_of, d_weight, d_bias
 
 
 def _take(tensor: Tensor, spans: list[tuple[int, int]]) -> Tensor:

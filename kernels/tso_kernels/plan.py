@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tso_kernels import checks
 from tso_kernels.backend import choose_ops
-from tso_kernels.head import Job, Wanted
+from tso_kernels.head import NOTHING, Job, Wanted
 from tso_kernels.options import Shaping, accumulation_dtype
 from tso_kernels.rows import MIN_ROWS, row_capacity, select_rows
 
@@ -90,7 +90,7 @@ def _sums(plan: Plan, weight: Tensor, wanted: Wanted) -> int:
 def wanted_gradients(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Wanted:
     """Asked before the autograd function runs: inside one, gradients are always off."""
     if not torch.is_grad_enabled():
-        return Wanted(False, False, False)
+        return NOTHING
     return Wanted(hidden.requires_grad, weight.requires_grad, bias is not None and bias.requires_grad)
 
 

@@ -51,8 +51,8 @@ def identity(config: Config) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    # JSON has no infinity; bounds may be.
-    return "inf" if value == float("inf") else value
+    # JSON has no infinity, which bounds may be on either end.
+    return str(value) if value in (float("inf"), -float("inf")) else value
 
 
 def prepare(store: RunStore, config: Config, face: Face) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import tso_kernels
+from torch.library import opcheck
 from tso_kernels import compiled
 from tso_kernels.head import Wanted
 from tso_kernels.plan import plan_pass
@@ -122,7 +123,7 @@ def test_operators_keep_the_rules(problems, wanted):
     p = problems(bias=True)
     leaves = [t.requires_grad_(want) for t, want in zip(p.leaves(), wanted, strict=True)]
     plan = plan_pass(*leaves, p.labels, 6, (None, 1.0), None, "torch", paired=True)
-    torch.library.opcheck(compiled._linear_logps, (*leaves, p.labels, None, *plan, list(wanted)))
+    opcheck(compiled._linear_logps, (*leaves, p.labels, None, *plan, list(wanted)))
     pairs = p.ref_chosen, p.ref_rejected, torch.zeros(3).double(), torch.ones(3).double()
     rule = 0.1, [float("-inf"), 0.3, -0.2, float("inf")], 0.2, False
-    torch.library.opcheck(compiled._linear_dual_clip, (*leaves, p.labels, None, *pairs, *rule, *plan, list(wanted)))
+    opcheck(compiled._linear_dual_clip, (*leaves, p.labels, None, *pairs, *rule, *plan, list(wanted)))
