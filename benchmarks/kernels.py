@@ -65,7 +65,7 @@ GPU = [
     Case("Gemma-3-270M", 640, 262144),
     Case("SmolLM2-135M", 576, 49152),
 ]
-SMALL = [Case("SmolLM2-135M", 576, 49152, tokens=128), Case("Gemma-3-270M", 640, 262144, tokens=128)]
+SMALL = [Case("SmolLM2-135M", 576, 49152, tokens=256), Case("Gemma-3-270M", 640, 262144, tokens=256)]
 
 
 def cases(shapes: str, quick: bool, shapes_only: bool) -> list[Case]:

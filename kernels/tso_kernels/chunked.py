@@ -3,8 +3,8 @@
 `LinearSequenceLogps` keeps only log-sum-exps and computes logits again in the backward, by blocks of the vocabulary (four
 products in all, and the least memory).
 `LinearDualClip` holds the logits of whole pairs at a time, so the pair's coefficient is known while they are still in
-memory: it overwrites them by their gradient and computes the gradients in the forward (three products). Rows of
-saturated sides skip the gradient products. What is validated and chosen, `api.py` did before.
+memory: they are turned into their gradient in place, and the gradients computed in the forward (three products). Rows
+of saturated sides skip the gradient products. What is validated and chosen, `api.py` did before.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def run_pairs(
         head = HeadPass(hidden, weight, bias, job, wanted)
         groups = group_pairs(job.rows.counts, job.capacity)
         parts = [_run_group(head, pairs, *group, want=any(wanted)) for group in groups]
-    return (*(torch.cat(column) for column in zip(*parts, strict=True)), head.gradients)
+    return (*(torch.cat(column) for column in zip(*parts, strict=True)), head.gradients.finish())
 
 
 def score_rows(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) -> tuple[Tensor, Tensor]:
@@ -107,7 +107,7 @@ def score_rows(hidden: Tensor, weight: Tensor, bias: Tensor | None, job: Job) ->
     with autocast_off(hidden.device):
         head = HeadPass(hidden, weight, bias, job, NOTHING)
         for tile in head.tiles(0, len(head.x)):
-            head.score(*tile, head.logits(*tile))
+            head.score(*tile)
     return job.ops.segment_sum(head.logps, job.rows.counts), head.lse
 
 
@@ -118,7 +118,7 @@ def differentiate_rows(
     rows = job.rows
     with autocast_off(hidden.device):
         head = HeadPass(hidden, weight, bias, job, NOTHING)
-        head.lse, head.gradients.coef = lse, rows.repeat(grad.to(lse.dtype))
+        head.lse, head.gradients.coef = lse, rows.repeat(-grad.to(lse.dtype))
         spans = nonzero_runs(grad.tolist(), rows.starts)
         d_x, d_weight, d_bias = head.gradients_by_vocabulary(spans, wanted, weight.dtype)
     d_hidden = scatter_rows(d_x, rows.index, hidden.shape, hidden.dtype)
@@ -130,10 +130,10 @@ def _run_group(head: HeadPass, pairs: PairJob, first: int, last: int, *, want: b
     rows, ops = head.job.rows, head.job.ops
     slots, span = slice(2 * first, 2 * last), (rows.starts[2 * first], rows.starts[2 * last])
     tiles = head.tiles(*span)
-    logits = None
+    turn = want and len(tiles) == 1
+    resident = None
     for tile in tiles:
-        logits = head.logits(*tile)
-        head.score(*tile, logits)
+        resident = head.score(*tile, turn=turn)
     totals = ops.segment_sum(head.logps[slice(*span)], rows.counts[slots]).view(-1, 2)
     lengths = rows.lengths[slots].view(-1, 2)
     chosen, rejected = (totals / lengths if pairs.average else totals).unbind(1)
@@ -142,16 +142,16 @@ def _run_group(head: HeadPass, pairs: PairJob, first: int, last: int, *, want: b
     nll_weight = pairs.sft_weight * weight / lengths[:, 0]
     if want:
         by_sequence = torch.stack((terms.grad_chosen, terms.grad_rejected), dim=1)
-        coef = by_sequence / lengths if pairs.average else by_sequence
-        coef[:, 0] -= nll_weight
-        _add_group_gradients(head, coef.flatten(), 2 * first, span, logits if len(tiles) == 1 else None)
+        coef = -by_sequence / lengths if pairs.average else -by_sequence
+        coef[:, 0] += nll_weight
+        _add_group_gradients(head, coef.flatten(), 2 * first, span, resident if turn else None)
     return (terms.losses - nll_weight * totals[:, 0], *terms[3:], chosen, rejected)
 
 
 def _add_group_gradients(
     head: HeadPass, coef: Tensor, first_slot: int, span: tuple[int, int], resident: Tensor | None
 ) -> None:
-    """Gradient products of the slots whose coefficient is not 0, from the logits in memory or from new ones."""
+    """Gradient products of the slots whose coefficient is not 0, from the tile in memory or from new logits."""
     rows = head.job.rows
     head.gradients.coef[slice(*span)] = rows.repeat(coef, first_slot)
     for start, stop in nonzero_runs(coef.tolist(), rows.starts, first_slot):
@@ -159,7 +159,7 @@ def _add_group_gradients(
             head.add_gradients(start, stop, resident[start - span[0] : stop - span[0]])
             continue
         for tile in head.tiles(start, stop):
-            head.add_gradients(*tile, head.logits(*tile))
+            head.add_gradients(*tile, head.score_again(*tile))
 
 
 def _cast(gradient: Tensor | None, dtype: torch.dtype | None) -> Tensor | None:

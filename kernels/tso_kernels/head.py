@@ -1,7 +1,7 @@
 """The language-model head over compacted rows: one reused tile of logits, and the three matrix products.
 
 Shared by every path that starts from hidden states. It knows neither pairs nor losses: it scores rows, and takes one
-coefficient a row (the derivative of the loss by that row's log-probability) for the gradients.
+coefficient a row (the derivative of the loss by that row's negative log-probability) for the gradients.
 """
 
 from __future__ import annotations
@@ -57,8 +57,28 @@ class Gradients:
         wide = accumulation_dtype(x.dtype)
         self.coef = x.new_zeros(len(x), dtype=wide)
         self.x = torch.zeros_like(x) if wanted.hidden else None  # without `coef`, which multiplies it at the end
-        self.weight = x.new_zeros(weight.shape, dtype=wide) if wanted.weight else None
+        self.weight = x.new_empty(weight.shape, dtype=wide) if wanted.weight else None
         self.bias = x.new_zeros(len(weight), dtype=wide) if wanted.bias else None
+        self._weight_begun = False  # clearing a tensor of the head's size first would cost a pass over it
+
+    def add_weight(self, grad: Tensor, x: Tensor, coef: Tensor) -> None:
+        """weight [V, H] += grad.T @ (coef * x)."""
+        assert self.weight is not None
+        keep, self._weight_begun = float(self._weight_begun), True
+        scaled, largest = _relative(x, coef)
+        if self.weight.dtype == x.dtype:
+            torch.addmm(self.weight, grad.t(), scaled, beta=keep, out=self.weight)
+            return
+        for start in range(0, len(self.weight), _VOCABULARY_BLOCK):
+            tokens = slice(start, start + _VOCABULARY_BLOCK)
+            part = _wide_product(grad[:, tokens].t(), scaled).mul_(largest)
+            self.weight[tokens] = self.weight[tokens] + part if keep else part
+
+    def finish(self) -> Gradients:
+        """After the last group: a head that no row reached has the gradient 0."""
+        if self.weight is not None and not self._weight_begun:
+            self.weight.zero_()
+        return self
 
     def scaled(self, scale: Tensor | float) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Gradients of rows, weight and bias times a scalar (on the device, so that nothing waits); uses them up."""
@@ -84,7 +104,24 @@ class HeadPass:
     def tiles(self, start: int, stop: int) -> list[tuple[int, int]]:
         return split_span(start, stop, self.job.capacity)
 
-    def logits(self, start: int, stop: int) -> Tensor:
+    def score(self, start: int, stop: int, *, turn: bool = False) -> Tensor:
+        """Fill `logps` and `lse` of rows [start, stop); with `turn` returns what `add_gradients` takes.
+
+        That is the tile, [stop - start, V], valid until the next call.
+        """
+        logits = self._logits(start, stop)
+        targets = self.job.rows.targets[start:stop]
+        self.logps[start:stop], self.lse[start:stop] = self.job.ops.row_logps(logits, targets, self.job.shaping, turn)
+        return logits
+
+    def score_again(self, start: int, stop: int) -> Tensor:
+        """The same tile from new logits, for rows whose `lse` is known."""
+        logits = self._logits(start, stop)
+        targets, lse = self.job.rows.targets[start:stop], self.lse[start:stop]
+        tile: Tensor = self.job.ops.grad_logits(logits, targets, lse, self.job.shaping, None, logits)
+        return tile
+
+    def _logits(self, start: int, stop: int) -> Tensor:
         """Raw logits of rows [start, stop) in the tile; valid until the next call."""
         if self._tile is None:
             self._tile = self.x.new_empty(max(min(self.job.capacity, len(self.x)), MIN_ROWS), len(self.weight))
@@ -102,26 +139,20 @@ class HeadPass:
             torch.addmm(self.bias[tokens], x, self.weight[tokens].t(), out=out)
         return out[:rows]
 
-    def score(self, start: int, stop: int, logits: Tensor) -> None:
-        """Fill `logps` and `lse` of rows [start, stop) from their logits."""
-        logps, lse = self.job.ops.row_logps(logits, self.job.rows.targets[start:stop], self.job.shaping)
-        self.logps[start:stop], self.lse[start:stop] = logps, lse
+    def add_gradients(self, start: int, stop: int, tile: Tensor) -> None:
+        """Run the gradient products of rows [start, stop) with `coef`; the tile holds d(-logps) / d logits.
 
-    def add_gradients(self, start: int, stop: int, logits: Tensor) -> None:
-        """Overwrite the logits of rows [start, stop) by their gradient and run the gradient products with `coef`.
-
-        The gradient stays unscaled, within [-1, 1] in whatever dtype the logits have, and the small coefficients go to
-        the other factor: a half-precision tile would lose both in one product.
+        The tile stays unscaled, within [-1, 1] in whatever dtype the logits have, and the small coefficients go to the
+        other factor: a half-precision tile would lose both in one product.
         """
-        targets, lse, sums = self.job.rows.targets[start:stop], self.lse[start:stop], self.gradients
+        sums = self.gradients
         coef = sums.coef[start:stop]
-        grad = self.job.ops.grad_logits(logits, targets, lse, self.job.shaping, None, logits)
         if sums.x is not None:
-            sums.x[start:stop] = grad @ self.weight
+            torch.mm(tile, self.weight, out=sums.x[start:stop])
         if sums.weight is not None:
-            _add_weight_gradient(sums.weight, grad, self.x[start:stop], coef)
+            sums.add_weight(tile, self.x[start:stop], coef)
         if sums.bias is not None:
-            sums.bias += coef @ grad.to(coef.dtype)
+            sums.bias += coef @ tile.to(coef.dtype)
 
     def gradients_by_vocabulary(
         self, spans: list[tuple[int, int]], wanted: Wanted, weight_dtype: torch.dtype
@@ -178,17 +209,6 @@ def _relative(x: Tensor, coef: Tensor) -> tuple[Tensor, Tensor | float]:
         return x * coef.unsqueeze(1), 1.0
     largest = coef.abs().amax().clamp_min(torch.finfo(coef.dtype).tiny)
     return (x * (coef / largest).unsqueeze(1)).to(x.dtype), largest
-
-
-def _add_weight_gradient(total: Tensor, grad: Tensor, x: Tensor, coef: Tensor) -> None:
-    """total [V, H] += grad.T @ (coef * x)."""
-    scaled, largest = _relative(x, coef)
-    if total.dtype == x.dtype:
-        total.addmm_(grad.t(), scaled)
-        return
-    for start in range(0, len(total), _VOCABULARY_BLOCK):
-        block = slice(start, start + _VOCABULARY_BLOCK)
-        total[block] += _wide_product(grad[:, block].t(), scaled).mul_(largest)
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:

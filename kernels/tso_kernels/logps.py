@@ -41,7 +41,7 @@ class SequenceLogps(torch.autograd.Function):
         logits, labels, lse = ctx.saved_tensors
         d_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
         for n, (sequence, targets) in enumerate(zip(logits, labels, strict=True)):
-            coef = grad[n].to(lse.dtype).expand(len(targets)).contiguous()
+            coef = -grad[n].to(lse.dtype).expand(len(targets)).contiguous()
             ctx.ops.grad_logits(_rows_of(sequence), targets, lse[n], _PLAIN, coef, d_logits[n])
         return d_logits, None, None
 

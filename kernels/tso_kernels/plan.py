@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -13,10 +14,11 @@ from tso_kernels.head import NOTHING, Job, Wanted
 from tso_kernels.options import Shaping, accumulation_dtype
 from tso_kernels.rows import MIN_ROWS, row_capacity, select_rows
 
-# Bytes of logits held at a time unless the caller says otherwise. More than the caches on purpose: whole pairs must fit
-# for the three-product path, and larger products run nearer to the machine's speed.
-_DEFAULT_BUDGET = {"cpu": 256 << 20}
-_DEVICE_BUDGET = 1 << 30
+# Bytes of logits held at a time unless the caller says otherwise, and what one pair may take so that its logits need not
+# be computed twice. Larger products run nearer to the machine's speed: on the CPU they gain little from 64 MiB on.
+_TILE = {"cpu": 64 << 20}
+_DEVICE_TILE = 1 << 30
+_LARGEST_PAIR = 1 << 30
 
 
 class Plan(NamedTuple):
@@ -57,10 +59,11 @@ def make_job(plan: Plan, weight: Tensor, labels: Tensor, sequence_ids: Tensor | 
     """Look at the labels, choose the code that runs, and cut the tiles."""
     rows = select_rows(labels, sequence_ids, plan.sequences, len(weight), paired=plan.paired)
     ops = choose_ops(plan.backend, weight.device, plan.dtype)
-    budget = plan.memory_budget
-    if budget is None:
-        budget = _DEFAULT_BUDGET.get(weight.device.type, _DEVICE_BUDGET)
-    capacity = row_capacity(len(weight), plan.dtype.itemsize, budget)
+    fits = partial(row_capacity, len(weight), plan.dtype.itemsize)
+    if plan.memory_budget is not None:
+        capacity = fits(plan.memory_budget)
+    else:
+        capacity = max(fits(_TILE.get(weight.device.type, _DEVICE_TILE)), min(rows.largest_pair, fits(_LARGEST_PAIR)))
     return Job(rows, Shaping(plan.softcap, plan.logit_scale), ops, plan.dtype, capacity)
 
 

@@ -29,6 +29,13 @@ class Rows:
     counts: list[int]  # rows of each slot, on the host
     starts: list[int]  # first row of each slot, and R at the end
     lengths: Tensor  # [slots] counts on the device, at least 1 each: what `average` divides by
+    paired: bool
+
+    @property
+    def largest_pair(self) -> int:
+        """Rows of the largest pair; 0 where sequences are not paired."""
+        pairs = zip(self.counts[::2], self.counts[1::2], strict=True) if self.paired else ()
+        return max((chosen + rejected for chosen, rejected in pairs), default=0)
 
     def pairs_with_rows(self) -> Tensor:
         """[slots / 2] bool: whether either side of a pair has a row."""
@@ -59,7 +66,7 @@ def select_rows(labels: Tensor, sequence_ids: Tensor | None, sequences: int, voc
         half = sequences // 2
         counts = [counts[side * half + pair] for pair in range(half) for side in (0, 1)]
     lengths = torch.tensor(counts, dtype=torch.float32).clamp_min(1).to(labels.device)
-    return Rows(index[order], targets[order], counts, [0, *accumulate(counts)], lengths)
+    return Rows(index[order], targets[order], counts, [0, *accumulate(counts)], lengths, paired)
 
 
 def _host_counts(ids: Tensor, sequences: int, bad: tuple[Tensor, Tensor]) -> list[int]:

@@ -16,45 +16,53 @@ _BLOCK_ELEMENTS = 1 << 20
 _PLAIN = Shaping()
 
 
-def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping) -> tuple[Tensor, Tensor]:
+def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping, turn: bool = False) -> tuple[Tensor, Tensor]:
     """Log-probability of each row's target, and each row's log-sum-exp: [R, V] and [R] -> [R], [R], fp32 (or float64).
 
     Rows whose target is negative count for nothing: both results are 0. No log-probability exceeds 0, however
-    its parts were rounded.
+    its parts were rounded. With `turn` the logits become what `grad_logits` makes of them, for no second exponential.
     """
     dtype = accumulation_dtype(logits.dtype)
     lse = torch.zeros(len(logits), dtype=dtype, device=logits.device)
     picked = torch.zeros_like(lse)
     for block in _row_blocks(logits):
         shaped = shaping.apply(logits[block].to(dtype))
-        lse[block] = torch.logsumexp(shaped, dim=-1)
+        probability = torch.softmax(shaped, dim=-1)
+        # Its largest entry is 1 / sum(exp(shaped - max)). On the CPU far faster than torch.logsumexp, and turned in place.
+        lse[block] = shaped.amax(-1) - probability.amax(-1).log()
         picked[block] = shaped.gather(1, targets[block].clamp_min(0).unsqueeze(1)).squeeze(1)
-    counted = targets >= 0
-    logps = torch.where(counted, (picked - lse).clamp_max(0.0), 0.0)
-    return logps, torch.where(counted, lse, 0.0)
+        if turn:
+            logits[block] = _nll_gradient(probability, targets[block], shaped, shaping)
+    silent = targets < 0
+    if turn:
+        logits[silent] = 0.0
+    logps = torch.where(silent, 0.0, (picked - lse).clamp_max(0.0))
+    return logps, torch.where(silent, 0.0, lse)
 
 
 def grad_logits(
     logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int = 0
 ) -> Tensor:
-    """coef * d row_logps / d logits, written to `out` (which may be `logits`): coef * (onehot - softmax) * slope.
+    """coef * d(-row_logps) / d logits, written to `out` (which may be `logits`): coef * (softmax - onehot) * slope.
 
     Shapes: logits and out [R, C], targets, lse and coef [R]; a coef of None is 1. Rows with a negative target get 0.
     The columns are the tokens first, first + 1, ...: all of them, or a block of the vocabulary.
     """
-    silent = targets < 0 if coef is None else (targets < 0) | (coef == 0)
     for block in _row_blocks(logits):
         shaped = shaping.apply(logits[block].to(lse.dtype))
-        grad = torch.sub(shaped, lse[block].unsqueeze(1)).exp_().neg_()
-        column = (targets[block] - first).unsqueeze(1)
-        inside = (column >= 0) & (column < logits.shape[1])
-        grad.scatter_add_(1, column.clamp(0, logits.shape[1] - 1), inside.to(grad.dtype))
-        if shaping != _PLAIN:
-            grad.mul_(shaping.slope(shaped))
-        if coef is not None:
-            grad.mul_(coef[block].unsqueeze(1))
-        out[block] = grad.masked_fill_(silent[block].unsqueeze(1), 0.0)  # exactly 0, even where logits are not finite
+        probability = torch.sub(shaped, lse[block].unsqueeze(1)).exp_()
+        grad = _nll_gradient(probability, targets[block] - first, shaped, shaping)
+        out[block] = grad if coef is None else grad.mul_(coef[block].unsqueeze(1))
+    out[targets < 0 if coef is None else (targets < 0) | (coef == 0)] = 0.0  # even where the logits are not finite
     return out
+
+
+def _nll_gradient(probability: Tensor, columns: Tensor, shaped: Tensor, shaping: Shaping) -> Tensor:
+    """(softmax - onehot) * slope, in the place of the probabilities [r, C]; a column outside 0..C-1 is nobody's."""
+    inside = (columns >= 0) & (columns < probability.shape[1])
+    at = columns.clamp(0, probability.shape[1] - 1).unsqueeze(1)
+    probability.scatter_add_(1, at, -inside.to(probability.dtype).unsqueeze(1))
+    return probability if shaping == _PLAIN else probability.mul_(shaping.slope(shaped))
 
 
 def segment_sum(values: Tensor, counts: list[int]) -> Tensor:

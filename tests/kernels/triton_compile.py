@@ -34,9 +34,8 @@ def variants():
         constants = dict(zip(("HAS_SOFTCAP", "HAS_SCALE", "HAS_COEF"), flags, strict=True)) | {"BLOCK_V": block}
         rows = {"logits": f"*{dtype}", "targets": "*i64", "lse": "*fp32", "coef": "*fp32", "out": f"*{dtype}"}
         yield kernel("grad_logits"), rows | strides | scalars, constants, 8
-        if not constants["HAS_COEF"]:
-            fewer = {name: value for name, value in constants.items() if name != "HAS_COEF"}
-            yield kernel("row_logps"), rows | {"logps": "*fp32"} | strides | scalars, fewer, 8
+        others = {"TURN" if name == "HAS_COEF" else name: value for name, value in constants.items()}
+        yield kernel("row_logps"), rows | {"logps": "*fp32"} | strides | scalars, others, 8
     pairs = dict.fromkeys(kernel("pair_terms").arg_names, "*fp32") | {"B": "i32", "beta": "fp32"}
     bounds = {f"{side}_{end}": "fp32" for side in ("chosen", "rejected") for end in ("lower", "upper")}
     yield kernel("pair_terms"), pairs | bounds, {"BLOCK": 128}, 4

@@ -84,6 +84,12 @@ def test_grad_logits(dtype, shaping, scaled):
     got = triton_ops.grad_logits(logits, targets, lse, shaping, coef, torch.empty_like(logits))
     torch.testing.assert_close(got.double(), want, rtol=ULP[dtype], atol=1e-6)
     assert (got[targets < 0] == 0).all()
+    if not scaled:
+        turned = logits.clone()
+        triton_ops.row_logps(turned, targets, shaping, turn=True)
+        torch.testing.assert_close(turned.double(), want, rtol=ULP[dtype], atol=1e-6)
+        torch_ops.row_logps(turned.copy_(logits), targets, shaping, turn=True)
+        torch.testing.assert_close(turned.double(), want, rtol=ULP[dtype], atol=1e-6)
     in_place = triton_ops.grad_logits(logits, targets, lse, shaping, coef, logits)
     assert in_place is logits
     assert torch.equal(in_place, got)

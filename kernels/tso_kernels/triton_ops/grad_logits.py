@@ -1,4 +1,4 @@
-"""The gradient of row log-probabilities by the logits, from the logits and their log-sum-exps, in place if wanted."""
+"""The gradient of rows' negative log-probabilities by the logits, from the logits and their log-sum-exps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import triton.language as tl
 from torch import Tensor
 
 from tso_kernels.options import Shaping
-from tso_kernels.triton_ops.shaping import on_device, shape_logits, vocabulary_block
+from tso_kernels.triton_ops.shaping import nll_gradient, on_device, vocabulary_block
 
 
 @triton.jit
@@ -37,14 +37,7 @@ def grad_logits_kernel(
         factor = tl.load(coef + row)
     factor = tl.where(target < 0, 0.0, factor)
     raw = tl.load(logits + row * row_stride + lanes, mask=inside, other=0.0)
-    shaped = shape_logits(raw, softcap, scale, HAS_SOFTCAP, HAS_SCALE)
-    hot = tl.where(first + lanes == target, 1.0, 0.0)
-    grad = (hot - tl.exp(shaped - tl.load(lse + row))) * factor
-    if HAS_SCALE:
-        grad = grad * scale
-    if HAS_SOFTCAP:
-        bend = shaped / softcap
-        grad = grad * (1.0 - bend * bend)
+    grad = nll_gradient(raw, first + lanes, target, tl.load(lse + row), softcap, scale, HAS_SOFTCAP, HAS_SCALE) * factor
     grad = tl.where(factor == 0.0, 0.0, grad)  # exactly 0, even where the logits are not finite
     tl.store(out + row * out_stride + lanes, grad.to(out.dtype.element_ty), mask=inside)
 
@@ -52,7 +45,7 @@ def grad_logits_kernel(
 def grad_logits(
     logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int = 0
 ) -> Tensor:
-    """As `torch_ops.grad_logits`: coef * (onehot - softmax) * slope into `out` [R, C], which may be `logits` itself."""
+    """As `torch_ops.grad_logits`: coef * (softmax - onehot) * slope into `out` [R, C], which may be `logits` itself."""
     rows, columns = logits.shape
     if rows == 0:
         return out

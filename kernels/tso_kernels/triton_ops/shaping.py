@@ -22,6 +22,19 @@ def shape_logits(raw, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.c
     return shaped
 
 
+@triton.jit
+def nll_gradient(raw, tokens, target, lse, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.constexpr):
+    """d(lse - shaped[target]) / d raw of a row's raw logits at `tokens`: (softmax - onehot) * slope, in fp32."""
+    shaped = shape_logits(raw, softcap, scale, HAS_SOFTCAP, HAS_SCALE)
+    grad = tl.exp(shaped - lse) - tl.where(tokens == target, 1.0, 0.0)
+    if HAS_SCALE:
+        grad = grad * scale
+    if HAS_SOFTCAP:
+        bend = shaped / softcap
+        grad = grad * (1.0 - bend * bend)
+    return grad
+
+
 def vocabulary_block(vocabulary: int) -> int:
     """Logits that a program holds at a time: a power of two from 128 to 4096."""
     power: int = triton.next_power_of_2(vocabulary)
