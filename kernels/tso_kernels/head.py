@@ -104,15 +104,20 @@ class HeadPass:
     def tiles(self, start: int, stop: int) -> list[tuple[int, int]]:
         return split_span(start, stop, self.job.capacity)
 
-    def score(self, start: int, stop: int, *, turn: bool = False) -> Tensor:
+    def score(self, start: int, stop: int, *, turn: bool = False) -> Tensor | None:
         """Fill `logps` and `lse` of rows [start, stop); with `turn` returns what `add_gradients` takes.
 
         That is the tile, [stop - start, V], valid until the next call.
         """
-        logits = self._logits(start, stop)
-        targets = self.job.rows.targets[start:stop]
-        self.logps[start:stop], self.lse[start:stop] = self.job.ops.row_logps(logits, targets, self.job.shaping, turn)
-        return logits
+        ops, shaping, targets = self.job.ops, self.job.shaping, self.job.rows.targets[start:stop]
+        x, span = self.x[start:stop], slice(start, stop)
+        if not ops.fuses(x, self.weight, self.bias):
+            tile = self._logits(start, stop)
+            self.logps[span], self.lse[span] = ops.row_logps(tile, targets, shaping, turn)
+            return tile if turn else None
+        kept = self._room()[: len(x)] if turn else None
+        self.logps[span], self.lse[span] = ops.score_head(x, self.weight, targets, shaping, kept)
+        return None if kept is None else ops.grad_logits(kept, targets, self.lse[span], shaping, None, kept)
 
     def score_again(self, start: int, stop: int) -> Tensor:
         """The same tile from new logits, for rows whose `lse` is known."""
@@ -123,9 +128,13 @@ class HeadPass:
 
     def _logits(self, start: int, stop: int) -> Tensor:
         """Raw logits of rows [start, stop) in the tile; valid until the next call."""
+        return self._product(self.x[start:stop], slice(None), self._room())
+
+    def _room(self) -> Tensor:
+        """The tile, allocated at its first use."""
         if self._tile is None:
             self._tile = self.x.new_empty(max(min(self.job.capacity, len(self.x)), MIN_ROWS), len(self.weight))
-        return self._product(self.x[start:stop], slice(None), self._tile)
+        return self._tile
 
     def _product(self, x: Tensor, tokens: slice, tile: Tensor) -> Tensor:
         """Raw logits of rows x [r, H] and a block of the vocabulary, in a tile that has room for them."""

@@ -1,6 +1,7 @@
-"""The four row and pair operations in plain torch, for any device: twins of the Triton kernels, with their signatures.
+"""The row and pair operations in plain torch, for any device: twins of the Triton kernels, with their signatures.
 
-A backend is a module that offers these four names; `chunked.py` is written against them and knows no more of either.
+A backend is a module that offers these names; `head.py` and `chunked.py` are written against them and know no more of
+either. One that has a kernel for product and scores together also offers `score_head`, and says so with `fuses`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,11 @@ from tso_kernels.options import PairRule, PairTerms, Shaping, accumulation_dtype
 # Elements of a logits tile turned to fp32 at a time: bounds the temporaries (4 MiB each), with few parallel regions.
 _BLOCK_ELEMENTS = 1 << 20
 _PLAIN = Shaping()
+
+
+def fuses(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
+    """Whether `score_head` is to be called instead of a product and `row_logps`: here there is no such function."""
+    return False
 
 
 def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping, turn: bool = False) -> tuple[Tensor, Tensor]:

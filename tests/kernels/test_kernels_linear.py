@@ -192,6 +192,7 @@ class Spy:
     def __init__(self):
         self.scored, self.differentiated, self.multiplied, self.largest = 0, 0, 0, 0
         self.segment_sum, self.pair_terms = torch_ops.segment_sum, torch_ops.pair_terms
+        self.fuses = torch_ops.fuses
 
     def row_logps(self, logits, *rest):
         self.scored += len(logits)

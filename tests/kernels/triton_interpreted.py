@@ -196,3 +196,66 @@ def test_dual_clip_loss(error):
         torch.testing.assert_close(a, b)
     for a, b in zip(*(torch.autograd.grad(result.loss, logps) for result in results), strict=True):
         torch.testing.assert_close(a, b)
+
+
+HEADS = [(5, 64, 320), (130, 128, 2064), (300, 64, 16)]  # rows, hidden size, vocabulary: around and across the blocks
+
+
+def head_problem(rows, width, vocabulary, dtype):
+    g = torch.Generator().manual_seed(rows)
+    x, weight = torch.randn(rows, width, generator=g), torch.randn(vocabulary, width, generator=g) / 4
+    return x.to(DEVICE, dtype), weight.to(DEVICE, dtype), torch.randint(vocabulary, (rows,), generator=g).to(DEVICE)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("shaping", SHAPINGS)
+@pytest.mark.parametrize("sizes", HEADS)
+def test_score_head_is_a_product_and_row_logps(dtype, shaping, sizes):
+    x, weight, targets = head_problem(*sizes, dtype)
+    assert triton_ops.can_fuse(x, weight, None)
+    kept = torch.full((len(x), len(weight)), math.nan, dtype=dtype, device=DEVICE)
+    logps, lse = triton_ops.score_head(x, weight, targets, shaping, kept)
+    exact = x.double() @ weight.double().t()
+    torch.testing.assert_close(kept.double(), exact, rtol=ULP[dtype], atol=1e-5)
+    of_kept = torch_ops.row_logps(kept.double(), targets, shaping)
+    for got, want in zip((logps, lse), of_kept, strict=True):
+        torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=3e-6)
+    for got, again in zip((logps, lse), triton_ops.score_head(x, weight, targets, shaping, None), strict=True):
+        assert torch.equal(got, again)  # a policy's and a reference's bits
+    alone = triton_ops.score_head(x[3:4], weight, targets[3:4], shaping, None)
+    assert [float(t[3]) for t in (logps, lse)] == [float(t) for t in alone]
+
+
+def test_score_head_leaves_what_it_is_not_meant_for():
+    x, weight, _ = head_problem(5, 64, 320, torch.bfloat16)
+    assert not triton_ops.can_fuse(x.float(), weight.float(), None)
+    assert not triton_ops.can_fuse(x, weight, weight[:, 0])
+    assert not triton_ops.can_fuse(x[:, :60], weight[:, :60], None)
+    assert not triton_ops.can_fuse(x, weight[:319], None)
+    assert not triton_ops.can_fuse(x.repeat(1, 17), weight.repeat(1, 17), None)
+    logps, lse = triton_ops.score_head(x[:0], weight, torch.zeros(0, dtype=torch.int64), Shaping(), None)
+    assert len(logps) == len(lse) == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"softcap": 3.0, "chosen_clip": 0.3, "sft_weight": 0.2}, {"memory_budget": 1}])
+def test_linear_loss_through_the_fused_forward(problems, error, options, monkeypatch):
+    monkeypatch.setattr(triton_ops, "fuses", triton_ops.can_fuse)  # on any GPU
+    # The interpreter truncates to bf16 where a GPU rounds.
+    dtype = torch.bfloat16 if DEVICE == "cuda" else torch.float16
+    p = problems(pairs=3, tokens=40, width=64, vocabulary=320).to(dtype)
+    p = type(p)(*(None if t is None else t.to(DEVICE) for t in vars(p).values()))
+    assert triton_ops.can_fuse(p.hidden[0], p.weight, None)
+    got, gradients = p.run(tso_kernels.linear_dual_clip_loss, backend="triton", **options)
+    shared = {key: value for key, value in options.items() if key != "memory_budget"}
+    eager, of_eager = p.define(**shared)
+    exact, wanted = p.to(torch.float64).define(**shared)
+    assert error(got.chosen_logps, exact.chosen_logps) <= 2 * error(eager.chosen_logps, exact.chosen_logps)
+    for a, b, want in zip(gradients, of_eager, wanted, strict=True):
+        assert error(a, want) <= 2 * error(b, want)
+    shape = {key: value for key, value in options.items() if key in ("softcap", "memory_budget")}
+    with torch.no_grad():
+        refs = tso_kernels.linear_sequence_logps(p.hidden, p.weight, p.labels, backend="triton", **shape)
+    equal = type(p)(**{**vars(p), "ref_chosen": refs[:3], "ref_rejected": refs[3:]})
+    same, _ = equal.run(tso_kernels.linear_dual_clip_loss, backend="triton", **options)
+    assert (same.chosen_rewards == 0).all()
+    assert (same.rejected_rewards == 0).all()

@@ -7,9 +7,13 @@ import triton.language as tl
 from torch import Tensor
 
 from tso_kernels.options import Shaping
-from tso_kernels.triton_ops.shaping import nll_gradient, on_device, vocabulary_block
+from tso_kernels.triton_ops.shaping import nll_gradient, on_device
+from tso_kernels.triton_ops.tuning import rehearsed, scratch, tunable
+
+BLOCKS = (1024, 2048, 4096)
 
 
+@tunable([triton.Config({"BLOCK_V": block}, num_warps=warps) for block in BLOCKS for warps in (4, 8)])
 @triton.jit
 def grad_logits_kernel(
     logits,
@@ -49,9 +53,11 @@ def grad_logits(
     rows, columns = logits.shape
     if rows == 0:
         return out
-    block = vocabulary_block(columns)
+    if not rehearsed(grad_logits_kernel, logits):
+        trial, some, sums = scratch(logits)
+        grad_logits(trial, some, sums, shaping, None if coef is None else sums, trial)
     with on_device(logits):
-        grad_logits_kernel[(rows, triton.cdiv(columns, block))](
+        grad_logits_kernel[lambda chosen: (rows, triton.cdiv(columns, chosen["BLOCK_V"]))](
             logits,
             targets.contiguous(),
             lse,
@@ -66,7 +72,5 @@ def grad_logits(
             HAS_COEF=coef is not None,
             HAS_SOFTCAP=shaping.softcap is not None,
             HAS_SCALE=shaping.scale != 1.0,
-            BLOCK_V=block,
-            num_warps=8,
         )
     return out

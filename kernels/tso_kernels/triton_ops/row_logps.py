@@ -12,8 +12,11 @@ from torch import Tensor
 
 from tso_kernels.options import Shaping
 from tso_kernels.triton_ops.shaping import nll_gradient, on_device, shape_logits, vocabulary_block
+from tso_kernels.triton_ops.tuning import rehearsed, scratch, tunable
 
 
+# The stages of the loop's pipeline alone: blocks and warps decide the order of the sum.
+@tunable([triton.Config({}, num_warps=8, num_stages=n) for n in (2, 3, 4)], "TURN")
 @triton.jit
 def row_logps_kernel(
     logits,
@@ -71,6 +74,9 @@ def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping, turn: bool = Fa
     lse = torch.empty_like(logps)
     if rows == 0:
         return logps, lse
+    if turn and not rehearsed(row_logps_kernel, logits):
+        trial, some, _ = scratch(logits)
+        row_logps(trial, some, shaping, turn)
     with on_device(logits):
         row_logps_kernel[(rows,)](
             logits,
@@ -85,6 +91,5 @@ def row_logps(logits: Tensor, targets: Tensor, shaping: Shaping, turn: bool = Fa
             HAS_SCALE=shaping.scale != 1.0,
             TURN=turn,
             BLOCK_V=vocabulary_block(vocabulary),
-            num_warps=8,
         )
     return logps, lse
