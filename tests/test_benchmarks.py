@@ -21,3 +21,12 @@ def test_the_table_of_the_kernels(tmp_path):
         assert len(rows[name]) == 7
     assert float(rows["tso_kernels"][-1]) < 1e-5
     assert "failed on this shape" not in done.stdout
+
+
+def test_the_script_for_a_gpu_says_so_where_there_is_none(tmp_path):
+    pytest.importorskip("torch", reason="needs torch")
+    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))}
+    command = [str(ROOT / "benchmarks" / "kernels_gpu.sh")]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "no GPU that torch sees; run python benchmarks/kernels.py" in done.stderr

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 import tso_kernels
+
+pytest.importorskip("hypothesis", reason="needs hypothesis")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso_kernels import reference

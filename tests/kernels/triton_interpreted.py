@@ -102,6 +102,21 @@ def test_grad_logits_of_a_zero_coefficient_is_exactly_zero():
     assert (triton_ops.grad_logits(logits, targets, lse, Shaping(), coef, logits)[1] == 0).all()
 
 
+@pytest.mark.skipif(DEVICE == "cpu", reason="needs 9 GB of a GPU's memory")
+def test_rows_beyond_an_offset_of_2_31():
+    vocabulary, rows = 131072, 33000
+    logits = torch.zeros(rows, vocabulary, dtype=torch.bfloat16, device=DEVICE)
+    assert logits.numel() > 2**31
+    few = torch.randn(5, vocabulary, generator=torch.Generator().manual_seed(0)).to(DEVICE, torch.bfloat16)
+    logits[-5:] = few
+    targets = torch.arange(rows, device=DEVICE)
+    for turn in (False, True):
+        got = triton_ops.row_logps(logits, targets, Shaping(), turn)
+        want = triton_ops.row_logps(few, targets[-5:], Shaping(), turn)
+        assert all(torch.equal(a[-5:], b) for a, b in zip(got, want, strict=True))
+    assert torch.equal(logits[-5:], few)
+
+
 @pytest.mark.parametrize("counts", [[], [0], [0, 0, 5], [1024, 1, 0, 1023, 1500], [3000]])
 def test_segment_sum(counts):
     values = torch.randn(sum(counts), generator=torch.Generator().manual_seed(0)).to(DEVICE)

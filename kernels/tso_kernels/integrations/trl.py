@@ -39,7 +39,7 @@ class DualClipConfig(DPOConfig):
         metadata={"help": "Minus the reward of the rejected side below which it is pushed no further; inf for none."},
     )
     memory_budget: int | None = field(
-        default=None, metadata={"help": "Bytes that the loss may work with; None: 256 MiB on a CPU, 1 GiB on a GPU."}
+        default=None, metadata={"help": "Bytes that the loss may work with; None: see linear_dual_clip_loss."}
     )
 
 

@@ -17,7 +17,7 @@ from tso_kernels.options import Shaping
 from tso_kernels.triton_ops.shaping import on_device, shape_logits
 from tso_kernels.triton_ops.tuning import INTERPRETED, tunable
 
-# Up to this hidden size the logits' traffic costs an A100 at least half of their product's time. That, and the choice of
+# Up to this hidden size the logits' traffic costs an A100 about a third of their product's time or more. That, and the choice of
 # architectures below, is arithmetic from bandwidths and throughputs, and not a measurement.
 WIDEST = 1024
 BLOCK_R, BLOCK_V, BLOCK_H, SPAN = 128, 128, 64, 8
