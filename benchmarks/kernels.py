@@ -371,16 +371,17 @@ def main() -> None:
     warmups, rounds = (1, 2) if args.quick else (args.warmups, args.rounds)
     lines = describe(device, dtype)
     print("\n".join(lines), flush=True)
+    kind = device.type if device.type == "cpu" else torch.cuda.get_device_name(device).split()[1].lower()
+    path = RESULTS / f"{date.today().isoformat()}-kernels-{kind}-{str(dtype).removeprefix('torch.')}.txt"
     for case in cases(args.shapes, args.quick, args.shapes_only):
         if args.only and args.only not in case.title:
             continue
         found = ["", *run_case(case, device, dtype, warmups, rounds)]
         print("\n".join(found), flush=True)
         lines += found
+        if not args.quick:  # after every case, for the next one may take long
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not args.quick:
-        kind = device.type if device.type == "cpu" else torch.cuda.get_device_name(device).split()[1].lower()
-        path = RESULTS / f"{date.today().isoformat()}-kernels-{kind}-{str(dtype).removeprefix('torch.')}.txt"
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(f"\nstored in benchmarks/results/{path.name}")
 
 

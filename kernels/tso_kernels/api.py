@@ -77,7 +77,7 @@ def linear_sequence_logps(
         labels: [N, T] (packed: [R]) int64 or int32, already shifted; -100 does not count.
         bias: [V] or None.
         average: the mean over the counted labels instead of their sum.
-        memory_budget: bytes to work with; None is 64 MiB of logits on the CPU, 1 GiB elsewhere (or the largest pair, up
+        memory_budget: bytes to work with; None is 96 MiB of logits on the CPU, 1 GiB elsewhere (or the largest pair, up
             to 1 GiB), whatever else is needed. At least 64 rows of logits are held.
 
     Returns:
