@@ -1,10 +1,14 @@
-//! Shingles: the set of n-grams of a text, each hashed to 64 bits, kept sorted.
+//! Shingles: the set of n-grams of a text, each hashed to 64 bits.
 //!
-//! Two different n-grams share a hash with probability 2^-64, far below the rate of memory errors;
-//! "exact" in this crate means exact on these sets.
+//! Two different n-grams share a hash with probability 2^-64, far below the rate of memory errors; "exact" in this
+//! crate means exact on these sets. A hash is two lanes of 32 bits, because that is what vector units multiply; the
+//! lanes are computed by the same code on every machine, and the compiler makes vectors of it where there are any.
 
-/// Odd constant of the multiplicative hash (2^64 divided by the golden ratio).
-const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Multipliers of the two lanes: odd, with bits spread over the whole word.
+const LOW: u32 = 0x9E37_79B1;
+const HIGH: u32 = 0x85EB_CA77;
 
 /// Mixes 64 bits so that every input bit moves every output bit (the finaliser of SplitMix64).
 pub(crate) fn mix(mut x: u64) -> u64 {
@@ -13,34 +17,81 @@ pub(crate) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// Hash of one window. The length goes in first, so that a short text never equals a window of a long one.
-fn hash(window: &[u32]) -> u64 {
-    let mut h = (window.len() as u64).wrapping_mul(STEP);
+/// One lane of the hash of a window. The length goes in first, so that a short text never equals a window of a long one.
+#[inline(always)]
+fn lane<const FACTOR: u32>(window: &[u32]) -> u32 {
+    let mut h = (window.len() as u32).wrapping_mul(FACTOR);
     for &token in window {
         // Bijective in `h` and in `token`: windows that differ in one place never collide.
-        h = (h ^ u64::from(token)).wrapping_mul(STEP);
-        h ^= h >> 32;
+        h = (h ^ token).wrapping_mul(FACTOR);
+        h ^= h >> 15;
     }
-    mix(h)
+    h = h.wrapping_mul(0x2C1B_3C6D);
+    h ^ (h >> 16)
+}
+
+#[inline(always)]
+fn both(window: &[u32]) -> u64 {
+    u64::from(lane::<HIGH>(window)) << 32 | u64::from(lane::<LOW>(window))
 }
 
 /// Replaces `out` by the hashes of all windows of `n` tokens, in order, with repeats.
 ///
 /// A text shorter than `n` counts as one shingle, the whole text; an empty text has none.
 pub(crate) fn windows(tokens: &[u32], n: usize, out: &mut Vec<u64>) {
+    Arch::new().dispatch(Windows { tokens, n, out });
+}
+
+/// A call of [`each_window`] that the compiler builds for each vector unit there is.
+struct Windows<'a> {
+    tokens: &'a [u32],
+    n: usize,
+    out: &'a mut Vec<u64>,
+}
+
+impl WithSimd for Windows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        each_window(self.tokens, self.n, self.out, both);
+    }
+}
+
+/// The same, but only the low halves of the hashes.
+#[inline(always)]
+pub(crate) fn low_windows(tokens: &[u32], n: usize, out: &mut Vec<u32>) {
+    each_window(tokens, n, out, lane::<LOW>);
+}
+
+#[inline(always)]
+fn each_window<T: Copy + Default>(tokens: &[u32], n: usize, out: &mut Vec<T>, hash: impl Fn(&[u32]) -> T) {
+    let count = match tokens.len() {
+        0 => 0,
+        length => length.saturating_sub(n) + 1,
+    };
     out.clear();
-    if tokens.is_empty() {
-        return;
-    }
-    if tokens.len() < n {
-        out.push(hash(tokens));
-        return;
-    }
+    out.resize(count, T::default());
     match n {
-        // The usual lengths as constants, so that the inner loop unrolls.
-        3 => out.extend(fixed::<3>(tokens)),
-        5 => out.extend(fixed::<5>(tokens)),
-        _ => out.extend(tokens.windows(n).map(hash)),
+        _ if tokens.len() <= n => out.iter_mut().for_each(|place| *place = hash(tokens)),
+        // The usual lengths as constants, so that the inner loop unrolls and the outer one becomes vectors.
+        3 => fixed::<3, T>(tokens, out, hash),
+        5 => fixed::<5, T>(tokens, out, hash),
+        7 => fixed::<7, T>(tokens, out, hash),
+        _ => out
+            .iter_mut()
+            .zip(tokens.windows(n))
+            .for_each(|(place, window)| *place = hash(window)),
+    }
+}
+
+// Written to places that exist: what appends to a vector is compiled apart, for the smallest machine.
+#[inline(always)]
+fn fixed<const N: usize, T>(tokens: &[u32], out: &mut [T], hash: impl Fn(&[u32]) -> T) {
+    for (place, window) in out.iter_mut().zip(tokens.windows(N)) {
+        let mut copy = [0; N];
+        copy.copy_from_slice(window);
+        *place = hash(&copy);
     }
 }
 
@@ -103,11 +154,88 @@ fn overlap(a: &[u64], b: &[u64], least: usize) -> Option<usize> {
     (shared >= least).then_some(shared)
 }
 
-/// Hashes of all windows of a length known when compiling.
-fn fixed<const N: usize>(tokens: &[u32]) -> impl Iterator<Item = u64> {
-    tokens.windows(N).map(|window| {
-        let mut copy = [0; N];
-        copy.copy_from_slice(window);
-        hash(&copy)
-    })
+/// Compares one set of shingles with others, in time linear in their lengths: no sorting.
+#[derive(Default)]
+pub(crate) struct Comparer {
+    one: Table,
+    size: usize,
+    /// In which round another text last had the shingle of a slot.
+    met: Vec<u32>,
+    round: u32,
+    /// The other's own shingles.
+    rest: Table,
+}
+
+impl Comparer {
+    /// Takes the shingles of one text, repeats and all, to be compared with others.
+    pub fn take(&mut self, shingles: &[u64]) {
+        self.one.reset(shingles.len());
+        self.size = shingles.iter().filter(|&&shingle| self.one.insert(shingle)).count();
+        self.met.clear();
+        self.met.resize(self.one.keys.len(), 0);
+        self.round = 0;
+    }
+
+    /// Jaccard similarity with the shingles of another text, if it reaches `threshold`.
+    pub fn jaccard_from(&mut self, shingles: &[u64], threshold: f64) -> Option<f64> {
+        self.rest.reset(shingles.len());
+        self.round += 1;
+        let (mut shared, mut others) = (0, 0);
+        for &shingle in shingles {
+            match self.one.find(shingle) {
+                Some(slot) => {
+                    shared += usize::from(self.met[slot] != self.round);
+                    self.met[slot] = self.round;
+                }
+                None => others += usize::from(self.rest.insert(shingle)),
+            }
+        }
+        let similarity = ratio(shared, self.size, shared + others);
+        (similarity >= threshold).then_some(similarity)
+    }
+}
+
+/// A set of hashes by open addressing. Entries of earlier sets have an older stamp and need no clearing.
+#[derive(Default)]
+struct Table {
+    keys: Vec<u64>,
+    stamps: Vec<u32>,
+    stamp: u32,
+}
+
+impl Table {
+    /// Becomes empty, with room for `most` hashes at no more than half of its slots.
+    fn reset(&mut self, most: usize) {
+        let slots = (2 * most).next_power_of_two().max(16);
+        if slots > self.keys.len() || self.stamp == u32::MAX {
+            let slots = slots.max(self.keys.len());
+            (self.keys, self.stamps, self.stamp) = (vec![0; slots], vec![0; slots], 0);
+        }
+        self.stamp += 1;
+    }
+
+    /// False where it was there already.
+    fn insert(&mut self, key: u64) -> bool {
+        let slot = self.slot(key);
+        if self.stamps[slot] == self.stamp {
+            return false;
+        }
+        (self.keys[slot], self.stamps[slot]) = (key, self.stamp);
+        true
+    }
+
+    fn find(&self, key: u64) -> Option<usize> {
+        let slot = self.slot(key);
+        (self.stamps[slot] == self.stamp).then_some(slot)
+    }
+
+    /// Where the key is, or the free slot where it would be.
+    fn slot(&self, key: u64) -> usize {
+        let mask = self.keys.len() - 1;
+        let mut slot = key as usize & mask;
+        while self.stamps[slot] == self.stamp && self.keys[slot] != key {
+            slot = (slot + 1) & mask;
+        }
+        slot
+    }
 }

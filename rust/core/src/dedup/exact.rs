@@ -1,10 +1,10 @@
 //! Exact duplicates: rows of the same group with the same tokens become one node.
 //!
-//! Grouping goes by a 128-bit hash, and every row is then compared with the node it would join, so that not even a
-//! hash collision merges unlike texts. Knows nothing of similarity.
+//! Grouping goes by a 64-bit hash, and every row is then compared with the node it would join, so that no hash collision
+//! merges unlike texts. Knows nothing of similarity.
 
 use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::Result;
 use crate::ragged::Texts;
@@ -28,11 +28,14 @@ pub(crate) struct Nodes {
 pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, stop: &Stop) -> Result<Nodes> {
     let mut keyed = hash_rows(texts, &group, stop)?;
     keyed.par_sort_unstable();
-    let mut first_of_row = vec![NONE; texts.rows()];
-    let runs: Vec<_> = keyed.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)).collect();
-    let owners: Vec<Vec<u32>> = runs.par_iter().map(|run| owners(texts, run)).collect();
+    let mut first_of_row: Vec<u32> = (0..texts.rows() as u32).collect();
+    for row in (0..texts.rows()).filter(|&row| texts.is_null(row)) {
+        first_of_row[row] = NONE;
+    }
+    let runs: Vec<_> = keyed.chunk_by(|a, b| a.0 == b.0).filter(|run| run.len() > 1).collect();
+    let owners: Vec<Vec<u32>> = runs.par_iter().map(|run| owners(texts, &group, run)).collect();
     for (run, owners) in runs.iter().zip(&owners) {
-        for (&(_, _, row), &owner) in run.iter().zip(owners) {
+        for (&(_, row), &owner) in run.iter().zip(owners) {
             first_of_row[row as usize] = owner;
         }
     }
@@ -40,35 +43,41 @@ pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, sto
     Ok(number(first_of_row, group))
 }
 
-fn hash_rows(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<(i64, u128, u32)>> {
-    let hashed: Result<Vec<_>> = (0..texts.rows())
-        .into_par_iter()
-        .map_init(<(Vec<u32>, Vec<u8>)>::default, |(tokens, bytes), row| {
-            stop.check()?;
-            Ok(texts
-                .read(row, tokens)
-                .map(|tokens| (group(row), hash(tokens, bytes), row as u32)))
-        })
-        .collect();
-    Ok(hashed?.into_iter().flatten().collect())
+/// A hash of group and tokens and the number of each row that is not null.
+fn hash_rows(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<(u64, u32)>> {
+    let mut keyed = vec![(0, NONE); texts.rows()];
+    keyed.par_iter_mut().enumerate().try_for_each_init(
+        <(Vec<u32>, Vec<u8>)>::default,
+        |(tokens, bytes), (row, entry)| {
+            if let Some(tokens) = texts.read(row, tokens) {
+                *entry = (hash(tokens, group(row), bytes), row as u32);
+            }
+            stop.check()
+        },
+    )?;
+    keyed.retain(|entry| entry.1 != NONE);
+    Ok(keyed)
 }
 
 /// Hash of the tokens as little-endian bytes: the same on every machine.
-fn hash(tokens: &[u32], bytes: &mut Vec<u8>) -> u128 {
+fn hash(tokens: &[u32], group: i64, bytes: &mut Vec<u8>) -> u64 {
     bytes.resize(tokens.len() * 4, 0);
     for (place, token) in bytes.chunks_exact_mut(4).zip(tokens) {
         place.copy_from_slice(&token.to_le_bytes());
     }
-    xxh3_128(bytes)
+    xxh3_64_with_seed(bytes, group as u64)
 }
 
-/// For each row of a run of equal hashes, the first row of the run with the same tokens.
-fn owners(texts: &dyn Texts, run: &[(i64, u128, u32)]) -> Vec<u32> {
+/// For each row of a run of equal hashes, the first row of the run with the same tokens in the same group.
+fn owners(texts: &dyn Texts, group: impl Fn(usize) -> i64, run: &[(u64, u32)]) -> Vec<u32> {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut distinct: Vec<u32> = Vec::new();
     run.iter()
-        .map(|&(_, _, row)| {
-            let same = |&&owner: &&u32| texts.read(owner as usize, &mut left) == texts.read(row as usize, &mut right);
+        .map(|&(_, row)| {
+            let same = |&&owner: &&u32| {
+                group(owner as usize) == group(row as usize)
+                    && texts.read(owner as usize, &mut left) == texts.read(row as usize, &mut right)
+            };
             if let Some(&owner) = distinct.iter().find(same) {
                 return owner;
             }

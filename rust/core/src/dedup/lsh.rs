@@ -3,16 +3,15 @@
 //! Bands are worked off in order and the buckets of a band are independent of one another, so the result is the
 //! same on any number of threads.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 
 use super::Edge;
 use super::cluster::UnionFind;
 use super::minhash::Sketcher;
 use super::near::{Corpus, Links};
+use crate::Result;
 use crate::run::Stop;
-use crate::{Result, shingle};
+use crate::shingle::Comparer;
 
 /// In a bucket, each text is compared with this many predecessors ...
 const WINDOW: usize = 256;
@@ -22,7 +21,7 @@ const LEADERS: usize = 16;
 /// The keys of all members, and in which bands a member's bucket was too large to compare in full.
 struct Sketches {
     bands: usize,
-    keys: Vec<u64>,
+    keys: Vec<u32>,
     oversized: Vec<u64>,
 }
 
@@ -32,10 +31,11 @@ impl Sketches {
         let bands = sketcher.bands();
         let mut keys = vec![0; corpus.len() * bands];
         keys.par_chunks_exact_mut(bands).enumerate().try_for_each_init(
-            <(Vec<u32>, Vec<u64>)>::default,
-            |(tokens, shingles), (member, keys)| {
-                corpus.windows(member as u32, tokens, shingles);
-                sketcher.keys(shingles, corpus.salt(member as u32), keys);
+            <(Vec<u32>, Vec<u32>)>::default,
+            |(buffer, shingles), (member, keys)| {
+                let salt = corpus.salt(member as u32);
+                let tokens = corpus.tokens(member as u32, buffer);
+                sketcher.keys(tokens, corpus.ngram(), salt, shingles, keys);
                 stop.check()
             },
         )?;
@@ -46,15 +46,15 @@ impl Sketches {
         })
     }
 
-    fn key(&self, member: u32, band: usize) -> u64 {
+    fn key(&self, member: u32, band: usize) -> u32 {
         self.keys[member as usize * self.bands + band]
     }
 
-    /// Members by key, then number.
-    fn sorted(&self, band: usize) -> Vec<(u64, u32)> {
+    /// Members by key, then number: the key above the number, in one integer.
+    fn sorted(&self, band: usize) -> Vec<u64> {
         let mut entries: Vec<_> = (0..self.oversized.len() as u32)
             .into_par_iter()
-            .map(|m| (self.key(m, band), m))
+            .map(|member| u64::from(self.key(member, band)) << 32 | u64::from(member))
             .collect();
         entries.par_sort_unstable();
         entries
@@ -73,60 +73,60 @@ pub(crate) fn search(corpus: &Corpus<'_>, threshold: f64, links: &mut Links, sto
     for band in 0..sketches.bands {
         stop.check()?;
         let sorted = sketches.sorted(band);
-        let buckets: Vec<_> = sorted
-            .chunk_by(|a, b| a.0 == b.0)
+        let buckets: Vec<&[u64]> = sorted
+            .chunk_by(|a, b| a >> 32 == b >> 32)
             .filter(|bucket| bucket.len() > 1)
             .collect();
         let found: Result<Vec<_>> = buckets
             .par_iter()
-            .map(|bucket| Bucket::new(corpus, &sketches, links, bucket, band).compare(threshold, stop))
+            .map_init(Scratch::default, |scratch, entries| {
+                let bucket = Bucket {
+                    corpus,
+                    sketches: &sketches,
+                    entries,
+                    band,
+                    joined: links
+                        .forest()
+                        .then(|| connected(entries.iter().map(|&entry| links.label(entry as u32)))),
+                };
+                bucket.compare(threshold, scratch, stop)
+            })
             .collect();
         for (edges, uncompared) in found? {
             links.extend(edges);
             links.uncompared += uncompared;
         }
-        for bucket in buckets.iter().filter(|bucket| bucket.len() > WINDOW + 1) {
-            bucket
-                .iter()
-                .for_each(|entry| sketches.oversized[entry.1 as usize] |= 1 << band);
+        for &entry in buckets
+            .iter()
+            .filter(|bucket| bucket.len() > WINDOW + 1)
+            .flat_map(|bucket| bucket.iter())
+        {
+            sketches.oversized[entry as u32 as usize] |= 1 << band;
         }
     }
     Ok(())
 }
 
-/// Members that share a key, with the shingle sets of those that were needed so far.
+/// What a thread needs to compare texts.
+#[derive(Default)]
+struct Scratch {
+    comparer: Comparer,
+    tokens: Vec<u32>,
+    shingles: Vec<u64>,
+}
+
+/// Members that share a key.
 struct Bucket<'a> {
     corpus: &'a Corpus<'a>,
     sketches: &'a Sketches,
-    entries: &'a [(u64, u32)],
+    entries: &'a [u64],
     band: usize,
-    sets: Vec<Option<Vec<u64>>>,
     /// What is known to be connected, by position; `None` where every link is wanted.
     joined: Option<UnionFind>,
 }
 
-impl<'a> Bucket<'a> {
-    fn new(
-        corpus: &'a Corpus<'a>,
-        sketches: &'a Sketches,
-        links: &Links,
-        entries: &'a [(u64, u32)],
-        band: usize,
-    ) -> Self {
-        let joined = links
-            .forest()
-            .then(|| connected(entries.iter().map(|entry| links.label(entry.1))));
-        Self {
-            corpus,
-            sketches,
-            entries,
-            band,
-            sets: vec![None; entries.len()],
-            joined,
-        }
-    }
-
-    fn compare(mut self, threshold: f64, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
+impl Bucket<'_> {
+    fn compare(mut self, threshold: f64, scratch: &mut Scratch, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
         let mut edges = Vec::new();
         let mut uncompared = 0;
         for place in 1..self.entries.len() {
@@ -134,55 +134,56 @@ impl<'a> Bucket<'a> {
             let nearest = place.saturating_sub(WINDOW);
             let leaders = LEADERS.min(nearest);
             uncompared += (nearest - leaders) as u64;
+            let mut taken = false;
             for earlier in (0..leaders).chain(nearest..place) {
-                edges.extend(self.verify(earlier, place, threshold));
-            }
-            if nearest > LEADERS {
-                // The sets of texts that have left the window are not needed again.
-                self.sets[nearest - 1] = None;
+                if !self.is_news(earlier, place) {
+                    continue;
+                }
+                if !taken {
+                    self.corpus
+                        .windows(self.member(place), &mut scratch.tokens, &mut scratch.shingles);
+                    scratch.comparer.take(&scratch.shingles);
+                    taken = true;
+                }
+                self.corpus
+                    .windows(self.member(earlier), &mut scratch.tokens, &mut scratch.shingles);
+                let Some(jaccard) = scratch.comparer.jaccard_from(&scratch.shingles, threshold) else {
+                    continue;
+                };
+                if let Some(sets) = &mut self.joined {
+                    sets.join(earlier as u32, place as u32);
+                }
+                let (i, j) = (self.member(earlier), self.member(place));
+                edges.push(Edge { i, j, jaccard });
             }
         }
         Ok((edges, uncompared))
     }
 
-    fn verify(&mut self, a: usize, b: usize, threshold: f64) -> Option<Edge> {
-        if self
-            .joined
-            .as_ref()
-            .is_some_and(|sets| sets.root(a as u32) == sets.root(b as u32))
-        {
-            return None;
-        }
-        let (i, j) = (self.entries[a].1, self.entries[b].1);
-        // Keys of unlike groups are unlike but for a collision of 64 bits, which must not merge them either.
-        if self.corpus.group(i) != self.corpus.group(j) || self.sketches.met_before(i, j, self.band) {
-            return None;
-        }
-        self.fill(a);
-        self.fill(b);
-        let (Some(x), Some(y)) = (&self.sets[a], &self.sets[b]) else {
-            return None;
-        };
-        let jaccard = shingle::jaccard_from(x, y, threshold)?;
-        if let Some(sets) = &mut self.joined {
-            sets.join(a as u32, b as u32);
-        }
-        Some(Edge { i, j, jaccard })
+    fn member(&self, place: usize) -> u32 {
+        self.entries[place] as u32
     }
 
-    fn fill(&mut self, place: usize) {
-        let (corpus, member) = (self.corpus, self.entries[place].1);
-        self.sets[place].get_or_insert_with(|| corpus.set(member));
+    /// Whether a link between two places would say anything new, and may be.
+    fn is_news(&self, a: usize, b: usize) -> bool {
+        if let Some(sets) = &self.joined
+            && sets.root(a as u32) == sets.root(b as u32)
+        {
+            return false;
+        }
+        let (i, j) = (self.member(a), self.member(b));
+        // Keys of unlike groups are unlike but for a collision, which must not merge them either.
+        self.corpus.group(i) == self.corpus.group(j) && !self.sketches.met_before(i, j, self.band)
     }
 }
 
 /// Positions with equal labels, joined.
-fn connected(labels: impl Iterator<Item = u32>) -> UnionFind {
-    let labels: Vec<u32> = labels.collect();
+fn connected(labels: impl ExactSizeIterator<Item = u32>) -> UnionFind {
     let mut sets = UnionFind::new(labels.len());
-    let mut first = HashMap::new();
-    for (place, &label) in labels.iter().enumerate() {
-        sets.join(*first.entry(label).or_insert(place as u32), place as u32);
+    let mut order: Vec<(u32, u32)> = labels.zip(0..).collect();
+    order.sort_unstable();
+    for pair in order.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+        sets.join(pair[0].1, pair[1].1);
     }
     sets
 }

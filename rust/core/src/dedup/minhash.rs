@@ -2,7 +2,9 @@
 //!
 //! Two sets agree in one minimum with probability J (their Jaccard similarity), in a band of r minima with J^r.
 
-use crate::shingle::mix;
+use pulp::{Arch, Simd, WithSimd};
+
+use crate::shingle::{low_windows, mix};
 
 /// Minima per text.
 const MINIMA: usize = 64;
@@ -42,15 +44,24 @@ impl Sketcher {
         MINIMA / self.per_band
     }
 
-    /// Writes the key of each band. Texts of unlike `salt` get unlike keys. Repeats in `shingles` change nothing.
-    pub fn keys(&self, shingles: &[u64], salt: u64, keys: &mut [u64]) {
-        let minima = self.minima(shingles);
+    /// Writes the key of each band of a text. Texts of unlike `salt` get unlike keys.
+    ///
+    /// Keys of 32 bits bring together a few texts too many, which the exact comparison parts again.
+    pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, shingles: &mut Vec<u32>, keys: &mut [u32]) {
+        let minima = Arch::new().dispatch(Minima {
+            sketcher: self,
+            tokens,
+            ngram,
+            shingles,
+        });
         for (key, band) in keys.iter_mut().zip(minima.chunks_exact(self.per_band)) {
-            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ u64::from(minimum)));
+            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ u64::from(minimum))) as u32;
         }
     }
 
-    fn minima(&self, shingles: &[u64]) -> [u32; MINIMA] {
+    /// Repeats in `shingles` change nothing.
+    #[inline(always)]
+    fn minima(&self, shingles: &[u32]) -> [u32; MINIMA] {
         let mut minima = [u32::MAX; MINIMA];
         for block in (0..MINIMA).step_by(LANES) {
             let mut factors = [0; LANES];
@@ -60,12 +71,30 @@ impl Sketcher {
             let mut low = [u32::MAX; LANES];
             for &shingle in shingles {
                 for lane in 0..LANES {
-                    let value = (shingle as u32).wrapping_mul(factors[lane]).wrapping_add(terms[lane]);
+                    let value = shingle.wrapping_mul(factors[lane]).wrapping_add(terms[lane]);
                     low[lane] = low[lane].min(value);
                 }
             }
             minima[block..block + LANES].copy_from_slice(&low);
         }
         minima
+    }
+}
+
+/// A call of [`Sketcher::minima`] that the compiler builds for each vector unit there is.
+struct Minima<'a> {
+    sketcher: &'a Sketcher,
+    tokens: &'a [u32],
+    ngram: usize,
+    shingles: &'a mut Vec<u32>,
+}
+
+impl WithSimd for Minima<'_> {
+    type Output = [u32; MINIMA];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        low_windows(self.tokens, self.ngram, self.shingles);
+        self.sketcher.minima(self.shingles)
     }
 }

@@ -56,10 +56,20 @@ impl<'a> Corpus<'a> {
         self.nodes.group[self.members[member as usize] as usize]
     }
 
-    /// The hashes of all windows of a member, with repeats, in `out`.
-    pub fn windows(&self, member: u32, tokens: &mut Vec<u32>, out: &mut Vec<u64>) {
+    /// Tokens in a shingle.
+    pub fn ngram(&self) -> usize {
+        self.ngram
+    }
+
+    /// The tokens of a member; `buffer` holds them when they had to be widened.
+    pub fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> &'b [u32] {
         let row = self.nodes.first[self.members[member as usize] as usize];
-        shingle::windows(self.texts.read(row as usize, tokens).unwrap_or(&[]), self.ngram, out);
+        self.texts.read(row as usize, buffer).unwrap_or(&[])
+    }
+
+    /// The hashes of all windows of a member, with repeats, in `out`.
+    pub fn windows(&self, member: u32, buffer: &mut Vec<u32>, out: &mut Vec<u64>) {
+        shingle::windows(self.tokens(member, buffer), self.ngram, out);
     }
 
     /// The sorted shingle set of a member.
