@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 ID_TYPES = (np.int32, np.uint32, np.int64)
 
 
-def as_tokens(tokens: Any) -> Any:
+def as_tokens(tokens: Any, tokenizer: Any = None) -> Any:
     """An Arrow column of token lists. Arrow objects and (values, offsets) in NumPy are passed on without a copy.
 
-    Raises DataError for anything that cannot be read as one list of ids (or None) per row.
+    With a tokenizer, the column is text and its tokens are found first.
+    Raises DataError for anything that cannot be read as one list of ids (or None), or one text, per row.
     """
+    if tokenizer is not None:
+        from tso.texts import encode
+
+        return encode(tokens, tokenizer)
     if hasattr(tokens, "__arrow_c_stream__") or hasattr(tokens, "__arrow_c_array__"):
         return tokens
     import pyarrow as pa
@@ -44,7 +49,7 @@ def _rows(tokens: Any) -> list[Any]:
     """One sequence per row. Arrays and tensors become lists; text is refused, since its tokenizer is not known here."""
     rows = [row.tolist() if hasattr(row, "tolist") else row for row in tokens]
     if any(isinstance(row, str | bytes) for row in rows):
-        raise TypeError("got text; tokenize it first")
+        raise TypeError("got text; give its tokenizer with tokenizer=...")
     return rows
 
 

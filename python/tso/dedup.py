@@ -82,6 +82,7 @@ def dedup_texts(
     link: Link = "component",
     keep: Literal["first", "longest"] | ArrayLike = "first",
     groups: ArrayLike | None = None,
+    tokenizer: Any = None,
     threads: int | None = None,
 ) -> Deduped:
     """Find exact and near-duplicate texts.
@@ -94,6 +95,7 @@ def dedup_texts(
     keep: which row of a cluster stays: the "first", the "longest", or the one with the highest of the given scores
         (one finite number a row); the first of equal ones.
     groups: one integer a row; only rows of the same group can be duplicates.
+    tokenizer: given, `tokens` is a column of text, encoded with it: see `tso.texts.encode`.
     threads: from 1 to 1024; no more are started than there are cores, and one a core where None.
 
     Raises DataError (a ValueError) for data or options that cannot be used.
@@ -101,7 +103,9 @@ def dedup_texts(
     word, score = _keep(keep)
     columns = None if groups is None else as_ints("groups", groups)
     search = (as_count("ngram", ngram), as_number("threshold", threshold))
-    found = _core.dedup_texts(as_tokens(tokens), columns, *search, mode, link, word, score, as_threads(threads))
+    found = _core.dedup_texts(
+        as_tokens(tokens, tokenizer), columns, *search, mode, link, word, score, as_threads(threads)
+    )
     return Deduped(*_rows(found))
 
 
@@ -117,6 +121,7 @@ def dedup_pairs(
     mode: Mode = "lsh",
     link: Link = "component",
     keep: Literal["first", "longest"] | ArrayLike = "first",
+    tokenizer: Any = None,
     threads: int | None = None,
 ) -> DedupedPairs:
     """Find pairs that teach nothing, contradict one another, or repeat one another.
@@ -140,7 +145,7 @@ def dedup_pairs(
     The jaccard of a link is that of its least similar part.
     """
     word, score = _keep(keep)
-    columns = (as_tokens(prompt), as_tokens(chosen), as_tokens(rejected))
+    columns = tuple(as_tokens(column, tokenizer) for column in (prompt, chosen, rejected))
     search = (as_count("ngram", ngram), as_number("threshold", threshold))
     length = None if max_length is None else as_count("max_length", max_length, least=0)
     found, reversals = _core.dedup_pairs(*columns, scope, *search, length, mode, link, word, score, as_threads(threads))

@@ -26,11 +26,12 @@ def diversity(
     *,
     ngram: int = 5,
     scores: Iterable[str] = SCORES,
+    tokenizer: Any = None,
     threads: int | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Scores of each group of rows: one array per column, one entry per group, ascending by group.
 
-    tokens: one list of token ids or null per row (see `tso.dedup.dedup_texts`).
+    tokens: one list of token ids or null per row (see `tso.dedup.dedup_texts`), or text with its `tokenizer`.
     groups: one integer a row; None puts all rows into group 0.
     ngram: shingle length of the column jaccard; the other scores look at 1- to 4-grams.
 
@@ -45,7 +46,9 @@ def diversity(
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
     numbers = None if groups is None else as_ints("groups", groups)
-    found = _core.diversity(as_tokens(tokens), numbers, as_count("ngram", ngram), set(scores), as_threads(threads))
+    found = _core.diversity(
+        as_tokens(tokens, tokenizer), numbers, as_count("ngram", ngram), set(scores), as_threads(threads)
+    )
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
 
 
@@ -74,6 +77,7 @@ def select_diverse(
     *,
     quality: ArrayLike | None = None,
     ngram: int = 3,
+    tokenizer: Any = None,
     threads: int | None = None,
 ) -> NDArray[np.int64]:
     """Up to k rows, each as unlike those before it as can be, int64, in the order they are chosen.
@@ -86,7 +90,7 @@ def select_diverse(
     """
     weights = None if quality is None else as_floats("quality", quality)
     most, n = as_count("k", k, least=0), as_count("ngram", ngram)
-    return ints(_core.select_diverse(as_tokens(tokens), most, weights, n, as_threads(threads)))
+    return ints(_core.select_diverse(as_tokens(tokens, tokenizer), most, weights, n, as_threads(threads)))
 
 
 def pick_pairs(

@@ -103,10 +103,10 @@ fn unreadable(error: ArrowError) -> PyErr {
 
 fn check_type(kind: &DataType) -> Result<(), Error> {
     let (DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)) = kind else {
-        let hint = if matches!(kind, DataType::Struct(_)) {
-            "pass one column of the table"
-        } else {
-            "cast the column"
+        let hint = match kind {
+            DataType::Struct(_) => "pass one column of the table",
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "give its tokenizer with tokenizer=...",
+            _ => "cast the column",
         };
         return Err(Error::Invalid(format!(
             "tokens have to be lists of ids, got {kind}; {hint}"

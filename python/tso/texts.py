@@ -1,0 +1,95 @@
+"""Columns of text as columns of token ids, with a tokenizer of the `tokenizers` library.
+
+That library works on all cores, whatever `threads` the data tools are given; TOKENIZERS_PARALLELISM=false turns that
+off. Knows nothing of what the texts are for. tokenizers and pyarrow are imported on first use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tso.errors import DataError
+
+_BATCH = 8192  # texts encoded at a time: what the encodings hold beside the ids is large
+
+
+def encode(texts: Any, tokenizer: Any) -> Any:
+    """Token ids of every text, null where it is null: an Arrow LargeList of uint32, without special tokens.
+
+    texts: an Arrow column of strings (any object with `__arrow_c_stream__` or `__arrow_c_array__`), or a list of str
+        or None. A list of chat messages is not text; join it first.
+    tokenizer: a `tokenizers.Tokenizer`, a fast tokenizer of transformers, or the path of a tokenizer.json or of a
+        folder that holds one.
+
+    Raises DataError for what is neither.
+    """
+    import pyarrow as pa
+
+    column = _strings(texts)
+    found = _tokenizer(tokenizer)
+    counts, parts = [np.zeros(1, np.int64)], []
+    for batch in _batches(column):
+        ids = [encoding.ids for encoding in found.encode_batch_fast(batch, add_special_tokens=False)]
+        counts.append(np.fromiter(map(len, ids), np.int64, len(ids)))
+        parts.append(np.fromiter(chain.from_iterable(ids), np.uint32, int(counts[-1].sum())))
+    offsets = np.concatenate(counts).cumsum()
+    values = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
+    missing = column.is_null().combine_chunks() if column.null_count else None
+    return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(values), mask=missing)
+
+
+def _batches(column: Any) -> Iterator[list[str]]:
+    """A null is an empty text here: it is masked afterwards."""
+    for start in range(0, len(column), _BATCH):
+        yield [text or "" for text in column.slice(start, _BATCH).to_pylist()]
+
+
+def _strings(texts: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        if hasattr(texts, "__arrow_c_stream__"):
+            column = pa.chunked_array(texts)
+        elif hasattr(texts, "__arrow_c_array__"):
+            column = pa.chunked_array([pa.array(texts)])
+        else:
+            column = pa.chunked_array([pa.array(list(texts), pa.large_string())])
+        if pa.types.is_null(column.type):
+            column = column.cast(pa.large_string())
+    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+        raise DataError(f"with a tokenizer, a column has to hold one text (or None) per row: {error}") from error
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+        raise DataError(
+            f"with a tokenizer, a column has to hold text, not {kind}; leave the tokenizer out for token ids"
+        )
+    return column
+
+
+def _tokenizer(given: Any) -> Any:
+    from tokenizers import Tokenizer
+
+    if isinstance(given, Tokenizer):
+        return given
+    inner = getattr(given, "backend_tokenizer", None)
+    if isinstance(inner, Tokenizer):
+        return inner
+    if not isinstance(given, str | PathLike):
+        raise DataError(
+            "tokenizer has to be a tokenizers.Tokenizer, a fast tokenizer of transformers, or the path of a "
+            f"tokenizer.json, got {type(given).__name__}"
+        )
+    path = Path(given)
+    file = path / "tokenizer.json" if path.is_dir() else path
+    if not file.is_file():
+        raise DataError(f"no tokenizer at {path}; give the path of a tokenizer.json, or of a folder that holds one")
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more special than Exception
+        raise DataError(f"{file} is no tokenizer: {error}") from error

@@ -1,0 +1,104 @@
+"""Text in the data tools: the same as token ids found by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tso import dedup_pairs, dedup_texts, diversity, select_diverse
+from tso.errors import DataError
+from tso.texts import encode
+
+tokenizers = pytest.importorskip("tokenizers", reason="text needs tokenizers")
+
+TEXTS = [
+    "the cat sat on the mat and slept all day",
+    "a dog barked",
+    None,
+    "",
+    "the cat sat on the mat and slept all day",
+    "Ünïcode  ✓",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    found = tokenizers.Tokenizer(tokenizers.models.BPE())
+    found.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
+    found.train_from_iterator([text for text in TEXTS if text], trainer)
+    found.post_processor = tokenizers.processors.TemplateProcessing(single="$A a", special_tokens=[("a", 1)])
+    return found
+
+
+@pytest.fixture(scope="module")
+def ids(tokenizer):
+    return [None if t is None else tokenizer.encode(t, add_special_tokens=False).ids for t in TEXTS]
+
+
+def columns():
+    yield TEXTS
+    yield pa.array(TEXTS)
+    yield pa.array(TEXTS, pa.large_string())
+    yield pa.chunked_array([TEXTS[:2], TEXTS[2:]])
+    yield pa.chunked_array([["", *TEXTS, None]]).slice(1, len(TEXTS))
+
+
+def test_every_kind_of_column_gives_the_ids_without_special_tokens(tokenizer, ids):
+    for column in columns():
+        assert encode(column, tokenizer).to_pylist() == ids
+    assert encode([], tokenizer).to_pylist() == []
+    assert encode([None, None], tokenizer).to_pylist() == [None, None]
+
+
+def test_many_texts_are_encoded_in_batches(tokenizer, monkeypatch, ids):
+    monkeypatch.setattr("tso.texts._BATCH", 4)
+    assert encode(TEXTS * 3, tokenizer).to_pylist() == ids * 3
+
+
+def test_tokenizers_by_path_and_of_transformers(tokenizer, ids, tmp_path):
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    transformers = pytest.importorskip("transformers")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer)
+    for given in (tmp_path, tmp_path / "tokenizer.json", str(tmp_path), fast):
+        assert encode(TEXTS, given).to_pylist() == ids
+
+
+def test_the_tools_take_text(tokenizer, ids):
+    of_text, of_ids = dedup_texts(TEXTS, tokenizer=tokenizer), dedup_texts(ids)
+    assert np.array_equal(of_text.cluster, of_ids.cluster)
+    assert of_text.keep.tolist() == [True, True, True, True, False, True]
+    pairs = dedup_pairs(TEXTS, TEXTS[::-1], TEXTS[1:] + TEXTS[:1], tokenizer=tokenizer)
+    assert np.array_equal(pairs.reason, dedup_pairs(ids, ids[::-1], ids[1:] + ids[:1]).reason)
+    scores, expected = diversity(TEXTS, tokenizer=tokenizer), diversity(ids)
+    assert all(np.array_equal(scores[name], expected[name], equal_nan=True) for name in expected)
+    assert np.array_equal(select_diverse(TEXTS, 3, tokenizer=tokenizer), select_diverse(ids, 3))
+
+
+@pytest.mark.parametrize(
+    ("texts", "given", "said"),
+    [
+        (TEXTS, "no/such/file", "no tokenizer at no/such/file; give the path of a tokenizer.json"),
+        (TEXTS, 7, "tokenizer has to be .* got int"),
+        ([1, 2], None, "one text"),
+        ([[1], [2]], None, "one text"),
+        (pa.array([[1], [2]]), None, "leave the tokenizer out for token ids"),
+    ],
+)
+def test_what_is_refused(tokenizer, texts, given, said):
+    with pytest.raises(DataError, match=said):
+        dedup_texts(texts, tokenizer=given or tokenizer)
+
+
+def test_a_file_that_is_no_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="is no tokenizer"):
+        dedup_texts(TEXTS, tokenizer=tmp_path)
+
+
+def test_text_without_a_tokenizer_says_what_is_missing():
+    for column in (TEXTS, pa.array(TEXTS)):
+        with pytest.raises(DataError, match="tokenizer="):
+            dedup_texts(column)
