@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-
 from tso import dedup_pairs, dedup_texts, diversity, select_diverse
 from tso.errors import DataError
 from tso.texts import encode

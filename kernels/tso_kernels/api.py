@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tso_kernels import checks, compiled, reference
-from tso_kernels.backend import choose_ops
+from tso_kernels.backend import check_backend, choose_ops
 from tso_kernels.checks import Clip
 from tso_kernels.chunked import LinearDualClip, LinearSequenceLogps, PairJob
 from tso_kernels.head import Wanted
@@ -37,12 +37,13 @@ def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, bac
 
     Returns:
         [N] fp32 (float64 for float64 logits), 0 for a sequence without counted labels. Differentiable in `logits`; the
-        backward keeps no second tensor as large as the logits besides the gradient itself. On CUDA a label beyond the
-        vocabulary is not looked for, and gives NaN with the Triton backend.
+        backward keeps no second tensor as large as the logits besides the gradient itself. On CUDA, and in compiled
+        code, a label that is neither -100 nor in 0..V-1 is not looked for: its sequence is NaN.
     """
     checks.check_floating("logits", logits, "N", "T", "V")
     checks.check_labels(labels, tuple(logits.shape[:2]), logits)
     checks.check_label_range(labels, logits.shape[-1])
+    check_backend(backend, logits.device, logits.dtype)
     if torch.compiler.is_compiling():
         return reference.sequence_logps(logits, labels.to(torch.int64), average=average)
     ops = choose_ops(backend, logits.device, logits.dtype)
@@ -85,9 +86,12 @@ def linear_sequence_logps(
     """
     checks.check_hidden(hidden, sequence_ids)
     if sequence_ids is None:
+        if num_sequences is not None:
+            raise ValueError("num_sequences goes with sequence_ids, for packed hidden states; leave it out")
         num_sequences = len(hidden)
     elif num_sequences is None:
         raise ValueError("packed hidden states need num_sequences: how many sequences sequence_ids number")
+    num_sequences = checks.check_count("num_sequences", num_sequences, 0)
     weight, bias = whole(weight, hidden.dtype), whole(bias, hidden.dtype)
     plan = plan_pass(hidden, weight, bias, labels, num_sequences, (softcap, logit_scale), memory_budget, backend)
     wanted = wanted_gradients(hidden, weight, bias)
@@ -194,7 +198,8 @@ def linear_dual_clip_loss(
 
     Equal hidden states and weights give log-ratios of exactly 0, as long as rows get the same logits in both passes: no
     product here has fewer than 64 rows, above which the CPU libraries tried give a row the same bits whatever its
-    neighbours, but no BLAS promises that, and GPU libraries choose by shape.
+    neighbours in fp32, bf16 and fp16 (in fp64 the last bits may differ); but no BLAS promises that, and GPU libraries
+    choose by shape.
     """
     checks.check_hidden(hidden, sequence_ids)
     normalizer = checks.check_reduction(reduction, normalizer)
@@ -206,8 +211,8 @@ def linear_dual_clip_loss(
         )
     for name, logps in (("ref_chosen_logps", ref_chosen_logps), ("ref_rejected_logps", ref_rejected_logps)):
         _check_pairs(name, logps, sequences // 2, hidden)
-    if not 0 <= sft_weight < math.inf:
-        raise ValueError(f"sft_weight must be 0 or more; it is {sft_weight}")
+    if not 0 <= checks.check_number("sft_weight", sft_weight) < math.inf:
+        raise ValueError(f"sft_weight must be finite and 0 or more; it is {sft_weight}")
     shape = softcap, logit_scale
     head_weight, bias = whole(head_weight, hidden.dtype), whole(bias, hidden.dtype)
     plan = plan_pass(hidden, head_weight, bias, labels, sequences, shape, memory_budget, backend, paired=True)
@@ -287,6 +292,7 @@ def _pair_losses(
     sides: Sequence[Tensor], rule: PairRule, smoothing: Tensor, weight: Tensor, backend: str
 ) -> tuple[Tensor, ...]:
     """Losses, rewards and masks, [B] each, of the four log-probabilities. Compiled code fuses the definition itself."""
+    check_backend(backend, weight.device, weight.dtype)
     if torch.compiler.is_compiling():
         u_chosen, u_rejected = (sides[i].to(weight.dtype) - sides[i + 2].to(weight.dtype) for i in (0, 1))
         return tuple(reference.dual_clip_terms(u_chosen, u_rejected, rule, smoothing, weight))

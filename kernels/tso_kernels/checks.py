@@ -7,6 +7,7 @@ which need a round trip anyway (see `rows.py`).
 from __future__ import annotations
 
 import math
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -15,14 +16,36 @@ from torch import Tensor
 from tso_kernels.options import IGNORE, Bounds, PairRule, Shaping
 
 Clip = float | tuple[float, float]
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
+
+def check_number(name: str, value: Any) -> float:
+    """A plain number, NumPy's too. A tensor is refused: its gradient would be lost, or a device waited for."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, Real)):
+        raise TypeError(f"{name} must be a number, not {_kind(value)}")
+    return float(value)
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """A whole number from `least` on; a float that is whole counts, such as 1e9."""
+    number = check_number(name, value)
+    if not isinstance(value, (int, Integral)) and not number.is_integer():  # infinities and NaN are not whole either
+        raise ValueError(f"{name} must be a whole number, not {value}")
+    if number < least:
+        raise ValueError(f"{name} must be {least} or more; it is {value}")
+    return int(value)
+
+
+def _kind(value: Any) -> str:
+    return f"{value!r}" if value is None or isinstance(value, (str, bool)) else f"a {type(value).__name__}"
 
 
 def check_floating(name: str, value: Any, *shape: str) -> Tensor:
     """`value` as a floating-point tensor with a dimension for every letter of `shape`; any shape if there are none."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, not {type(value).__name__}")
-    if not value.is_floating_point():
-        raise TypeError(f"{name} must have a floating-point dtype, not {value.dtype}")
+    if value.dtype not in _DTYPES:
+        raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, not {value.dtype}")
     if shape and value.dim() != len(shape):
         raise ValueError(f"{name} must have shape [{', '.join(shape)}], not {list(value.shape)}")
     return value
@@ -50,7 +73,9 @@ def _readable(tensor: Tensor) -> bool:
 
 
 def check_label_range(labels: Tensor, vocabulary: int) -> None:
-    """On the CPU, every counted label is a token of the vocabulary."""
+    """There is a vocabulary; on the CPU, every counted label is a token of it."""
+    if vocabulary == 0:
+        raise ValueError("logits must have shape [N, T, V] with a vocabulary of at least one token")
     if _readable(labels) and bool(((labels != IGNORE) & ((labels < 0) | (labels >= vocabulary))).any()):
         raise ValueError(f"labels must be in 0..{vocabulary - 1}, or {IGNORE} where a position does not count")
 
@@ -67,6 +92,8 @@ def check_head(weight: Any, bias: Any, hidden: Tensor) -> None:
             raise TypeError("LoRA on lm_head is not supported: leave lm_head out of target_modules, or merge it first")
         raise TypeError("the head must be its weight tensor [V, H]: pass lm_head.weight, and lm_head.bias as bias")
     check_floating("the head's weight", weight, "V", "H")
+    if len(weight) == 0:
+        raise ValueError("the head's weight must be [V, H] with a vocabulary of at least one token")
     if weight.shape[1] != hidden.shape[-1]:
         raise ValueError(f"hidden states have size {hidden.shape[-1]}, but the head's weight is {list(weight.shape)}")
     check_device("the head's weight", weight, hidden)
@@ -80,10 +107,13 @@ def check_head(weight: Any, bias: Any, hidden: Tensor) -> None:
 def product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:
     """The dtype of the head's products: autocast's where that is on, else the one both tensors share."""
     device = hidden.device.type
-    if torch.is_autocast_enabled(device) and torch.float64 not in (hidden.dtype, weight.dtype):
+    if device == "meta":
+        raise ValueError("hidden is on the meta device, which holds no numbers; move the model to a real device first")
+    if torch.float64 not in (hidden.dtype, weight.dtype) and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     if hidden.dtype != weight.dtype:
-        raise TypeError(f"hidden is {hidden.dtype} and the head's weight {weight.dtype}; cast one, or use autocast")
+        way = "cast one" if torch.float64 in (hidden.dtype, weight.dtype) else "cast one, or use autocast"
+        raise TypeError(f"hidden is {hidden.dtype} and the head's weight {weight.dtype}; {way}")
     return hidden.dtype
 
 
@@ -104,30 +134,34 @@ def check_hidden(hidden: Any, sequence_ids: Any) -> None:
 
 
 def make_shaping(softcap: float | None, logit_scale: float) -> Shaping:
-    if softcap is not None and not 0 < softcap < math.inf:
+    cap, scale = None if softcap is None else check_number("softcap", softcap), check_number("logit_scale", logit_scale)
+    if cap is not None and not 0 < cap < math.inf:
         raise ValueError(f"softcap must be positive, or None for no cap; it is {softcap}")
-    if not -math.inf < logit_scale < math.inf or logit_scale == 0:
+    if not -math.inf < scale < math.inf or scale == 0:
         raise ValueError(f"logit_scale must be finite and not 0; it is {logit_scale}")
-    return Shaping(None if softcap is None else float(softcap), float(logit_scale))
+    return Shaping(cap, scale)
 
 
 def make_rule(beta: float, chosen_clip: Clip, rejected_clip: Clip) -> PairRule:
     """C means [-inf, C] for the chosen side and [-C, inf] for the rejected; (lower, upper) means itself on either."""
-    if not 0 < beta < math.inf:
+    number = check_number("beta", beta)
+    if not 0 < number < math.inf:
         raise ValueError(f"beta must be positive and finite; it is {beta}")
     chosen = _bounds("chosen_clip", chosen_clip, lambda c: Bounds(-math.inf, c))
     rejected = _bounds("rejected_clip", rejected_clip, lambda c: Bounds(-c, math.inf))
-    return PairRule(float(beta), chosen, rejected)
+    return PairRule(number, chosen, rejected)
 
 
-def _bounds(name: str, clip: Clip, one_sided: Any) -> Bounds:
-    if isinstance(clip, tuple):
-        if len(clip) != 2 or not clip[0] <= clip[1]:
+def _bounds(name: str, clip: Any, one_sided: Any) -> Bounds:
+    if isinstance(clip, (tuple, list)):
+        ends = [check_number(f"a bound of {name}", end) for end in clip]
+        if len(ends) != 2 or not ends[0] <= ends[1]:
             raise ValueError(f"{name} must be one bound or (lower, upper) with lower <= upper; it is {clip}")
-        return Bounds(float(clip[0]), float(clip[1]))
-    if not clip >= 0:
+        return Bounds(*ends)
+    bound = check_number(name, clip)
+    if not bound >= 0:
         raise ValueError(f"{name} must be 0 or more, in reward units (inf for no bound); it is {clip}")
-    bounds: Bounds = one_sided(float(clip))
+    bounds: Bounds = one_sided(bound)
     return bounds
 
 
@@ -135,22 +169,27 @@ def per_pair(
     name: str, value: Tensor | float | None, default: float, below: float, like: Tensor, dtype: torch.dtype
 ) -> Tensor:
     """An option that is one number or a tensor [B], as a constant tensor [B]; finite values in [0, below)."""
-    if value is None or isinstance(value, (int, float)):
-        number = default if value is None else float(value)
+    if not isinstance(value, Tensor):
+        number = default if value is None else check_number(name, value)
         _check_range(name, 0 <= number < below, below)
         return torch.full((len(like),), number, dtype=dtype, device=like.device)
-    check_floating(name, value, "B")
-    if len(value) != len(like):
-        raise ValueError(f"{name} must be a number or have shape [{len(like)}], not {list(value.shape)}")
+    check_floating(name, value)
     check_device(name, value, like)
+    value = value.detach()
+    if value.dim() == 0:
+        value = value.expand(len(like))
+    if value.shape != (len(like),):
+        raise ValueError(f"{name} must be a number or have shape [{len(like)}], not {list(value.shape)}")
     if _readable(value):
         _check_range(name, bool(((value >= 0) & (value < below)).all()), below)
-    return value.detach().to(dtype)
+    return value.to(dtype)
 
 
 def _check_range(name: str, good: bool, below: float) -> None:
     if not good:
-        raise ValueError(f"{name} must be in [0, {below})" if math.isfinite(below) else f"{name} must be 0 or more")
+        raise ValueError(
+            f"{name} must be in [0, {below})" if math.isfinite(below) else f"{name} must be finite and 0 or more"
+        )
 
 
 def check_reduction(reduction: str, normalizer: Tensor | float | None) -> Tensor | float | None:
@@ -164,7 +203,15 @@ def check_reduction(reduction: str, normalizer: Tensor | float | None) -> Tensor
     if isinstance(normalizer, Tensor):
         if normalizer.numel() != 1:
             raise ValueError(f"normalizer must be one number, not a tensor of shape {list(normalizer.shape)}")
-        return normalizer.detach().reshape(())
-    if not 0 < normalizer < math.inf:
-        raise ValueError(f"normalizer must be positive: the number of pairs of the global batch; it is {normalizer}")
-    return normalizer
+        constant = normalizer.detach().reshape(())
+        if _readable(constant):
+            _check_normalizer(float(constant))
+        return constant
+    number = check_number("normalizer", normalizer)
+    _check_normalizer(number)
+    return number
+
+
+def _check_normalizer(number: float) -> None:
+    if not 0 < number < math.inf:
+        raise ValueError(f"normalizer must be positive: the number of pairs of the global batch; it is {number}")

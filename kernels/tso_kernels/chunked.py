@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from tso_kernels.head import NOTHING, HeadPass, Job, Wanted, autocast_off, scatter_rows
+from tso_kernels.once import differentiable_once
 from tso_kernels.options import PairRule, PairTerms
 from tso_kernels.rows import group_pairs, nonzero_runs
 
@@ -36,7 +36,7 @@ class LinearSequenceLogps(torch.autograd.Function):
         return totals
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, lse = ctx.saved_tensors
         gradients = differentiate_rows(grad, lse, hidden, weight, bias, ctx.job, ctx.wanted)
@@ -78,7 +78,7 @@ class LinearDualClip(torch.autograd.Function):
         return (losses.sum() * scale, *constants)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 7
@@ -118,7 +118,8 @@ def differentiate_rows(
     rows = job.rows
     with autocast_off(hidden.device):
         head = HeadPass(hidden, weight, bias, job, NOTHING)
-        head.lse, head.gradients.coef = lse, rows.repeat(-grad.to(lse.dtype))
+        head.lse = lse
+        head.set_coef(0, len(lse), rows.repeat(-grad.to(lse.dtype)))
         spans = nonzero_runs(grad.tolist(), rows.starts)
         d_x, d_weight, d_bias = head.gradients_by_vocabulary(spans, wanted, weight.dtype)
     d_hidden = scatter_rows(d_x, rows.index, hidden.shape, hidden.dtype)
@@ -153,7 +154,7 @@ def _add_group_gradients(
 ) -> None:
     """Gradient products of the slots whose coefficient is not 0, from the tile in memory or from new logits."""
     rows = head.job.rows
-    head.gradients.coef[slice(*span)] = rows.repeat(coef, first_slot)
+    head.set_coef(*span, rows.repeat(coef, first_slot))
     for start, stop in nonzero_runs(coef.tolist(), rows.starts, first_slot):
         if resident is not None:
             head.add_gradients(start, stop, resident[start - span[0] : stop - span[0]])

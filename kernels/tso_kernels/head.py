@@ -19,6 +19,7 @@ from tso_kernels.options import Shaping, accumulation_dtype
 from tso_kernels.rows import MIN_ROWS, Rows, split_span
 
 _VOCABULARY_BLOCK = 8192  # rows of the head whose half-precision gradient is widened to fp32 at a time
+_WIDE_ELEMENTS = 1 << 21
 _NARROWEST_BLOCK = 256  # tokens; a block of logits this narrow takes less memory than the rows' hidden states
 
 
@@ -69,10 +70,14 @@ class Gradients:
         if self.weight.dtype == x.dtype:
             torch.addmm(self.weight, grad.t(), scaled, beta=keep, out=self.weight)
             return
-        for start in range(0, len(self.weight), _VOCABULARY_BLOCK):
-            tokens = slice(start, start + _VOCABULARY_BLOCK)
+        for tokens in _token_blocks(grad):
             part = _wide_product(grad[:, tokens].t(), scaled).mul_(largest)
             self.weight[tokens] = self.weight[tokens] + part if keep else part
+
+    def add_bias(self, grad: Tensor, coef: Tensor) -> None:
+        """bias [V] += coef @ grad, without a wide copy of the whole tile."""
+        assert self.bias is not None
+        _add_rows(self.bias, grad, coef)
 
     def finish(self) -> Gradients:
         """After the last group: a head that no row reached has the gradient 0."""
@@ -103,6 +108,10 @@ class HeadPass:
 
     def tiles(self, start: int, stop: int) -> list[tuple[int, int]]:
         return split_span(start, stop, self.job.capacity)
+
+    def set_coef(self, start: int, stop: int, coef: Tensor) -> None:
+        """Coefficients of rows [start, stop). The logits' scale joins them, for tiles hold gradients without it."""
+        self.gradients.coef[start:stop] = coef * self.job.shaping.scale
 
     def score(self, start: int, stop: int, *, turn: bool = False) -> Tensor | None:
         """Fill `logps` and `lse` of rows [start, stop); with `turn` returns what `add_gradients` takes.
@@ -149,7 +158,7 @@ class HeadPass:
         return out[:rows]
 
     def add_gradients(self, start: int, stop: int, tile: Tensor) -> None:
-        """Run the gradient products of rows [start, stop) with `coef`; the tile holds d(-logps) / d logits.
+        """Run the gradient products of rows [start, stop) with `coef`; the tile holds d(-logps) / d(scale * logits).
 
         The tile stays unscaled, within [-1, 1] in whatever dtype the logits have, and the small coefficients go to the
         other factor: a half-precision tile would lose both in one product.
@@ -161,7 +170,7 @@ class HeadPass:
         if sums.weight is not None:
             sums.add_weight(tile, self.x[start:stop], coef)
         if sums.bias is not None:
-            sums.bias += coef @ tile.to(coef.dtype)
+            sums.add_bias(tile, coef)
 
     def gradients_by_vocabulary(
         self, spans: list[tuple[int, int]], wanted: Wanted, weight_dtype: torch.dtype
@@ -189,7 +198,7 @@ class HeadPass:
             if d_weight is not None:
                 d_weight[tokens] = _wide_product(grad.t(), scaled).mul_(largest)
             if d_bias is not None:
-                d_bias[tokens] = coef @ grad.to(coef.dtype)
+                _add_rows(d_bias[tokens], grad, coef)
         rows_of = None if d_x is None else _put(d_x.mul_(coef.unsqueeze(1)), spans, len(self.x))
         return rows_of, d_weight, d_bias
 
@@ -218,6 +227,23 @@ def _relative(x: Tensor, coef: Tensor) -> tuple[Tensor, Tensor | float]:
         return x * coef.unsqueeze(1), 1.0
     largest = coef.abs().amax().clamp_min(torch.finfo(coef.dtype).tiny)
     return (x * (coef / largest).unsqueeze(1)).to(x.dtype), largest
+
+
+def _token_blocks(grad: Tensor) -> list[slice]:
+    """Slices over the vocabulary for what needs a copy in fp32: each of 8 MiB at most on a CPU, or the narrowest."""
+    width = _VOCABULARY_BLOCK
+    if not grad.is_cuda:
+        width = min(width, max(_NARROWEST_BLOCK, _WIDE_ELEMENTS // max(len(grad), 1)))
+    return [slice(start, start + width) for start in range(0, grad.shape[1], width)]
+
+
+def _add_rows(total: Tensor, grad: Tensor, coef: Tensor) -> None:
+    """total [C] += coef @ grad."""
+    if total.dtype == grad.dtype:
+        total += coef @ grad
+        return
+    for tokens in _token_blocks(grad):
+        total[tokens] += coef @ grad[:, tokens].to(coef.dtype)
 
 
 def _wide_product(a: Tensor, b: Tensor) -> Tensor:

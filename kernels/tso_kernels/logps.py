@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from tso_kernels.once import differentiable_once
 from tso_kernels.options import PairRule, Shaping, accumulation_dtype
 
 _PLAIN = Shaping()
@@ -36,7 +36,7 @@ class SequenceLogps(torch.autograd.Function):
         return totals
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         logits, labels, lse = ctx.saved_tensors
         d_logits = torch.empty_like(logits, memory_format=torch.contiguous_format)
@@ -76,7 +76,7 @@ class PairLoss(torch.autograd.Function):
         return (terms.losses, *terms[3:])
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 8

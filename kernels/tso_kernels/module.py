@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tso_kernels.api import dual_clip_loss, linear_dual_clip_loss
-from tso_kernels.checks import Clip, make_rule
+from tso_kernels.backend import check_backend_name
+from tso_kernels.checks import Clip, check_reduction, make_rule, per_pair
 from tso_kernels.options import DualClipOutput, LinearDualClipOutput
 
 
 class DualClipLoss(nn.Module):
     """`dual_clip_loss` with its options fixed; `linear` is `linear_dual_clip_loss` with them unless told otherwise.
 
-    It has no parameters. Arguments are those of `dual_clip_loss`; a wrong beta or clip raises ValueError here already.
+    It has no parameters. Arguments are those of `dual_clip_loss`; wrong ones raise here already.
     """
 
     def __init__(
@@ -29,6 +31,9 @@ class DualClipLoss(nn.Module):
     ) -> None:
         super().__init__()
         make_rule(beta, chosen_clip, rejected_clip)
+        check_reduction(reduction, None)
+        check_backend_name(backend)
+        per_pair("label_smoothing", label_smoothing, 0.0, 0.5, torch.zeros(1), torch.float32)
         self.beta, self.chosen_clip, self.rejected_clip = beta, chosen_clip, rejected_clip
         self.label_smoothing, self.reduction, self.backend = label_smoothing, reduction, backend
 

@@ -40,11 +40,10 @@ class Shaping(NamedTuple):
         scaled = raw if self.scale == 1.0 else raw * self.scale
         return scaled if self.softcap is None else self.softcap * torch.tanh(scaled / self.softcap)
 
-    def slope(self, shaped: Tensor) -> Tensor | float:
-        """dy/dz, from y alone, so that the raw logits need not be kept."""
-        if self.softcap is None:
-            return self.scale
-        return self.scale * (1.0 - (shaped / self.softcap) ** 2)
+    def bend(self, shaped: Tensor) -> Tensor:
+        """dy / d(scale * z) with a softcap, from y alone, so that the raw logits need not be kept."""
+        assert self.softcap is not None
+        return 1.0 - (shaped / self.softcap) ** 2
 
 
 class PairTerms(NamedTuple):

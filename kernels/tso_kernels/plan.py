@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tso_kernels import checks
-from tso_kernels.backend import choose_ops
+from tso_kernels.backend import check_backend, choose_ops
 from tso_kernels.head import NOTHING, Job, Wanted
 from tso_kernels.options import Shaping, accumulation_dtype
 from tso_kernels.rows import MIN_ROWS, row_capacity, select_rows
@@ -49,9 +49,10 @@ def plan_pass(
     checks.check_head(weight, bias, hidden)
     checks.check_labels(labels, tuple(hidden.shape[:-1]), hidden)
     shaping = checks.make_shaping(*shape)
-    if memory_budget is not None and memory_budget <= 0:
-        raise ValueError(f"memory_budget must be a positive number of bytes, or None; it is {memory_budget}")
+    if memory_budget is not None:
+        memory_budget = checks.check_count("memory_budget (bytes)", memory_budget, 1)
     dtype = checks.product_dtype(hidden, weight)
+    check_backend(backend, hidden.device, dtype)
     return Plan(shaping.softcap, shaping.scale, dtype, memory_budget, backend, sequences, paired)
 
 

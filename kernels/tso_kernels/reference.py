@@ -15,9 +15,11 @@ from tso_kernels.options import IGNORE, DualClipOutput, LinearDualClipOutput, Pa
 
 
 def token_logps(logits: Tensor, labels: Tensor) -> Tensor:
-    """log softmax(logits)[label], 0 where the label is ignored: [..., V] and [...] -> [...]."""
+    """log softmax(logits)[label], 0 where it is `IGNORE`, NaN outside 0..V-1: [..., V] and [...] -> [...]."""
     logps = torch.log_softmax(logits.to(accumulation_dtype(logits.dtype)), dim=-1)
-    picked = logps.gather(-1, labels.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    last = logits.shape[-1] - 1
+    picked = logps.gather(-1, labels.clamp(0, last).unsqueeze(-1)).squeeze(-1)
+    picked = torch.where((labels < 0) | (labels > last), torch.full_like(picked, torch.nan), picked)
     return torch.where(labels == IGNORE, torch.zeros_like(picked), picked)
 
 
@@ -60,14 +62,16 @@ def dual_clip_terms(
         r_w = min(beta * u_w, C_w)    r_l = max(beta * u_l, -C_l)    d = r_w - r_l
         L   = weight * (-(1 - smoothing) * log sigmoid(d) - smoothing * log sigmoid(-d))
 
-    The masks are written out, because torch.clamp passes no gradient at equality and torch.minimum half of it: with a
+    A factor of 0 makes 0 of anything: a weight of 0 takes a pair out, whatever its numbers are. The masks are written out, because torch.clamp passes no gradient at equality and torch.minimum half of it: with a
     bound of 0 and policy = reference, training would never start. Clipping u at C / beta instead of r at C makes
     d = beta * (u_w - u_l) where nothing is clipped, which is DPO's own expression, rounding included.
     """
     clipped_chosen, chosen_active = _clip(u_chosen, rule.beta, *rule.chosen)
     clipped_rejected, rejected_active = _clip(u_rejected, rule.beta, *rule.rejected)
     d = rule.beta * (clipped_chosen - clipped_rejected)
-    losses = weight * (-(1 - smoothing) * F.logsigmoid(d) - smoothing * F.logsigmoid(-d))
+    smoothing, weight = (torch.as_tensor(value, dtype=d.dtype, device=d.device) for value in (smoothing, weight))
+    other = torch.where(smoothing > 0, smoothing * F.logsigmoid(-d), 0.0)
+    losses = torch.where(weight > 0, weight * (-(1 - smoothing) * F.logsigmoid(d) - other), 0.0)
     rewards = (rule.beta * u_chosen).detach(), (rule.beta * u_rejected).detach()
     return DualClipOutput(losses, *rewards, chosen_active, rejected_active)
 

@@ -145,7 +145,7 @@ def dedup_pairs(
     The jaccard of a link is that of its least similar part.
     """
     word, score = _keep(keep)
-    columns = tuple(as_tokens(column, tokenizer) for column in (prompt, chosen, rejected))
+    columns = (as_tokens(prompt, tokenizer), as_tokens(chosen, tokenizer), as_tokens(rejected, tokenizer))
     search = (as_count("ngram", ngram), as_number("threshold", threshold))
     length = None if max_length is None else as_count("max_length", max_length, least=0)
     found, reversals = _core.dedup_pairs(*columns, scope, *search, length, mode, link, word, score, as_threads(threads))

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import tso_kernels
@@ -94,8 +95,19 @@ BAD_OPTIONS = [
     ({"label_smoothing": 0.5}, ValueError, r"label_smoothing must be in \[0, 0.5\)"),
     ({"label_smoothing": torch.full((3,), 0.7)}, ValueError, "label_smoothing must be in"),
     ({"weight": torch.ones(4)}, ValueError, r"weight must be a number or have shape \[3\]"),
-    ({"weight": -1.0}, ValueError, "weight must be 0 or more"),
-    ({"weight": torch.ones(3, dtype=torch.int64)}, TypeError, "floating-point"),
+    ({"weight": -1.0}, ValueError, "weight must be finite and 0 or more"),
+    ({"weight": math.inf}, ValueError, "weight must be finite and 0 or more"),
+    ({"weight": torch.ones(3, dtype=torch.int64)}, TypeError, "weight must be float64"),
+    ({"beta": None}, TypeError, "beta must be a number, not None"),
+    ({"beta": "0.1"}, TypeError, "beta must be a number, not '0.1'"),
+    ({"beta": torch.tensor(0.1)}, TypeError, "beta must be a number, not a Tensor"),
+    ({"beta": True}, TypeError, "beta must be a number, not True"),
+    ({"chosen_clip": (0.1, None)}, TypeError, "a bound of chosen_clip must be a number"),
+    ({"chosen_clip": torch.ones(3)}, TypeError, "chosen_clip must be a number, not a Tensor"),
+    ({"normalizer": torch.tensor(-3.0)}, ValueError, "normalizer must be positive"),
+    ({"normalizer": torch.tensor(0)}, ValueError, "normalizer must be positive"),
+    ({"normalizer": "8"}, TypeError, "normalizer must be a number"),
+    ({"label_smoothing": torch.tensor(0.7)}, ValueError, "label_smoothing must be in"),
     ({"reduction": "batchmean"}, ValueError, "reduction must be"),
     ({"reduction": "sum", "normalizer": 3}, ValueError, "normalizer is what"),
     ({"normalizer": 0}, ValueError, "normalizer must be positive"),
@@ -121,11 +133,15 @@ class LoraHead(torch.nn.Linear):
 
 BAD_TENSORS = [
     ({"hidden": [1.0]}, TypeError, "hidden"),
-    ({"hidden": torch.ones(6, 12, 8, dtype=torch.int64)}, TypeError, "hidden must have a floating-point dtype"),
+    ({"hidden": torch.ones(6, 12, 8, dtype=torch.int64)}, TypeError, "hidden must be float64, float32"),
+    ({"hidden": torch.ones(6, 12, 8).to(torch.float8_e5m2)}, TypeError, "hidden must be float64, float32"),
+    ({"hidden": torch.ones(6, 12, 8, device="meta")}, ValueError, "meta"),
     ({"hidden": torch.ones(72, 8)}, ValueError, r"hidden must be \[N, T, H\]"),
     ({"hidden": torch.ones(5, 12, 8)}, ValueError, r"hidden must be \[2B, T, H\]"),
     ({"weight": torch.ones(37, 9)}, ValueError, "hidden states have size 8"),
-    ({"weight": torch.ones(37, 8, dtype=torch.float64)}, TypeError, "cast one, or use autocast"),
+    ({"weight": torch.ones(37, 8, dtype=torch.float64)}, TypeError, "torch.float64; cast one"),
+    ({"weight": torch.ones(37, 8, dtype=torch.float16)}, TypeError, "cast one, or use autocast"),
+    ({"weight": torch.ones(0, 8)}, ValueError, "at least one token"),
     ({"weight": torch.nn.Linear(8, 37)}, TypeError, "pass lm_head.weight"),
     ({"weight": LoraHead()}, TypeError, "LoRA on lm_head is not supported"),
     ({"bias": torch.ones(36)}, ValueError, r"bias must have shape \[37\]"),
@@ -137,6 +153,12 @@ BAD_TENSORS = [
     ({"softcap": 0.0}, ValueError, "softcap must be positive"),
     ({"logit_scale": 0.0}, ValueError, "logit_scale must be finite"),
     ({"memory_budget": 0}, ValueError, "memory_budget"),
+    ({"memory_budget": math.inf}, ValueError, "memory_budget .* must be a whole number, not inf"),
+    ({"memory_budget": 1.5}, ValueError, "memory_budget .* must be a whole number"),
+    ({"memory_budget": "1GB"}, TypeError, "memory_budget .* must be a number, not '1GB'"),
+    ({"sft_weight": None}, TypeError, "sft_weight must be a number"),
+    ({"softcap": "30"}, TypeError, "softcap must be a number"),
+    ({"logit_scale": torch.ones((), requires_grad=True)}, TypeError, "logit_scale must be a number"),
     ({"sft_weight": -1.0}, ValueError, "sft_weight"),
     ({"sequence_ids": torch.zeros(6, dtype=torch.int64)}, ValueError, "packed hidden states"),
 ]
@@ -186,3 +208,61 @@ def test_triton_where_it_cannot_run_is_an_error(monkeypatch):
     with pytest.raises(RuntimeError, match="pip install triton"):
         tso_kernels.dual_clip_loss(*logps, backend="triton")
     assert tso_kernels.dual_clip_loss(*logps).loss.item() == pytest.approx(math.log(2))
+
+
+def test_numbers_come_in_every_form(problems):
+    p = problems().to(torch.float32)
+    rest = p.hidden, p.weight, p.labels, p.ref_chosen, p.ref_rejected
+    want = tso_kernels.linear_dual_clip_loss(*rest, beta=0.25, label_smoothing=0.25, weight=2.0, chosen_clip=(0, 1))
+    got = tso_kernels.linear_dual_clip_loss(
+        *rest, beta=np.float32(0.25), label_smoothing=np.float64(0.25), weight=torch.tensor(2.0), chosen_clip=[0, 1],
+        memory_budget=1e9,
+    )  # fmt: skip
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "message"),
+    [
+        (-1, ValueError, "0 or more"),
+        (6.5, ValueError, "whole"),
+        ("6", TypeError, "number"),
+        (True, TypeError, "number"),
+    ],
+)
+def test_bad_counts_of_sequences(count, error, message):
+    packed = torch.ones(4, 8), torch.ones(5, 8), torch.zeros(4, dtype=torch.int64)
+    with pytest.raises(error, match=f"num_sequences must be .*{message}"):
+        tso_kernels.linear_sequence_logps(*packed, sequence_ids=packed[2], num_sequences=count)
+    with pytest.raises(ValueError, match="num_sequences goes with sequence_ids"):
+        tso_kernels.linear_sequence_logps(torch.ones(1, 4, 8), packed[1], packed[2][None], num_sequences=1)
+
+
+def test_the_module_refuses_wrong_options_when_it_is_built():
+    for options in ({"reduction": "bogus"}, {"backend": "bogus"}, {"label_smoothing": 0.9}, {"beta": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            tso_kernels.DualClipLoss(**options)
+
+
+def test_a_side_that_is_impossible_or_a_pair_without_weight_makes_no_nan():
+    lost = torch.tensor([-math.inf, -6.0]), torch.tensor([-5.0, math.nan])
+    for backend in ("auto", "torch"):
+        out = tso_kernels.dual_clip_loss(
+            torch.tensor([-5.0, -5.0]), lost[0], torch.tensor([-5.0, -6.0]), lost[1], beta=1.0, backend=backend,
+            weight=torch.tensor([1.0, 0.0]), reduction="none",
+        )  # fmt: skip
+        assert out.loss.tolist() == [0.0, 0.0]
+
+
+def test_gradients_of_gradients_are_refused_not_dropped(problems):
+    logps = [torch.zeros(3, requires_grad=True) for _ in range(4)]
+    p = problems()
+    losses = [tso_kernels.dual_clip_loss(*logps).loss]
+    leaves = [[logps[0]]]
+    for reduction in ("mean", "none"):
+        leaves.append(p.leaves()[:1])
+        rest = p.weight, p.labels, p.ref_chosen, p.ref_rejected
+        losses.append(tso_kernels.linear_dual_clip_loss(*leaves[-1], *rest, reduction=reduction).loss.sum())
+    for loss, wanted in zip(losses, leaves, strict=True):
+        with pytest.raises(RuntimeError, match="no gradients of gradients"):
+            torch.autograd.grad(loss, wanted, create_graph=True)

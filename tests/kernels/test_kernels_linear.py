@@ -324,3 +324,25 @@ def test_the_normalizer_may_be_a_tensor(problems):
     torch.testing.assert_close(got.loss, want.loss)
     logps = got.chosen_logps, got.rejected_logps, p.ref_chosen, p.ref_rejected
     torch.testing.assert_close(tso_kernels.dual_clip_loss(*logps, normalizer=torch.tensor([7.0])).loss, want.loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("offset", [0.0, 100.0, -100.0])
+def test_confident_sequences_and_large_logits_are_as_exact_as_eager(error, dtype, offset):
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 50, 301, generator=g) + offset
+    labels = torch.randint(301, (4, 50), generator=g)
+    logits.scatter_add_(2, labels.unsqueeze(2), torch.full((4, 50, 1), 25.0))
+    logits = logits.to(dtype)
+    want = reference.sequence_logps(logits.double(), labels)
+    eager = reference.sequence_logps(logits, labels)
+    assert error(tso_kernels.sequence_logps(logits, labels), want) <= 2 * error(eager, want)
+
+
+def test_a_small_logit_scale_does_not_sink_a_half_precision_gradient(problems, error):
+    p = problems(pairs=2, tokens=30, width=16, vocabulary=20000).to(torch.float16)
+    options = {"logit_scale": 2.0**-7}
+    _, exact = p.to(torch.float64).define(2.0**16, **options)
+    for budget in (None, 1):
+        _, got = p.run(tso_kernels.linear_dual_clip_loss, 2.0**16, memory_budget=budget, **options)
+        assert all(error(a, b) < 2e-3 for a, b in zip(got, exact, strict=True))

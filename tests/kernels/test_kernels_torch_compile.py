@@ -127,3 +127,19 @@ def test_operators_keep_the_rules(problems, wanted):
     pairs = p.ref_chosen, p.ref_rejected, torch.zeros(3).double(), torch.ones(3).double()
     rule = 0.1, [float("-inf"), 0.3, -0.2, float("inf")], 0.2, False
     opcheck(compiled._linear_dual_clip, (*leaves, p.labels, None, *pairs, *rule, *plan, list(wanted)))
+
+
+def test_wrong_options_and_labels_are_not_lost_in_compiled_code(problems):
+    p = problems().to(torch.float32)
+    logps = torch.zeros(4, 3)
+    logits = torch.randn(2, 4, 5)
+    labels = torch.tensor([[1, 2, -1, 3], [1, 2, -100, 3]])
+    assert whole(tso_kernels.sequence_logps)(logits, labels).isnan().tolist() == [True, False]
+    for backend, said in (("bogus", "must be one of"), ("triton", "needs a CUDA")):
+        for run in (
+            lambda b: tso_kernels.dual_clip_loss(*logps, backend=b),
+            lambda b: tso_kernels.sequence_logps(logits, labels, backend=b),
+            lambda b: tso_kernels.linear_sequence_logps(p.hidden, p.weight, p.labels, backend=b),
+        ):
+            with pytest.raises(Exception, match=said):  # the compiler wraps what is raised while it traces
+                whole(run)(backend)

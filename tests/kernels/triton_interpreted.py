@@ -50,6 +50,24 @@ def test_row_logps_of_half_precision_logits_is_fp32_arithmetic(dtype):
     torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=3e-6)
 
 
+@pytest.mark.parametrize("softcap", [0.5, 5.0, 500.0, 50000.0])
+def test_a_softcap_far_above_the_logits_costs_no_digits(softcap):
+    logits, targets, _ = tile()
+    for got, want in zip(
+        triton_ops.row_logps(logits, targets, Shaping(softcap)),
+        torch_ops.row_logps(logits.double(), targets, Shaping(softcap)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got.double(), want, rtol=1e-6, atol=3e-6)
+
+
+def test_only_the_mark_of_an_ignored_label_is_ignored():
+    logits, targets, _ = tile(rows=3)
+    targets[:] = torch.tensor([-1, IGNORE, -99])
+    for ops in (triton_ops, torch_ops):
+        assert ops.row_logps(logits, targets, Shaping())[0].isnan().tolist() == [True, False, True]
+
+
 def test_row_logps_never_exceed_zero_and_survive_masked_vocabulary():
     logits, targets, _ = tile(rows=4, vocabulary=5000)
     logits = logits.contiguous()

@@ -7,8 +7,8 @@ import triton.language as tl
 from torch import Tensor
 
 from tso_kernels.options import Shaping
-from tso_kernels.triton_ops.shaping import nll_gradient, on_device
-from tso_kernels.triton_ops.tuning import rehearsed, scratch, tunable
+from tso_kernels.triton_ops.shaping import IGNORE, nll_gradient, on_device
+from tso_kernels.triton_ops.tuning import rehearse, scratch, tunable
 
 BLOCKS = (1024, 2048, 4096)
 
@@ -39,7 +39,7 @@ def grad_logits_kernel(
     factor = 1.0
     if HAS_COEF:
         factor = tl.load(coef + row)
-    factor = tl.where(target < 0, 0.0, factor)
+    factor = tl.where(target == IGNORE, 0.0, factor)
     raw = tl.load(logits + row * row_stride + lanes, mask=inside, other=0.0)
     grad = nll_gradient(raw, first + lanes, target, tl.load(lse + row), softcap, scale, HAS_SOFTCAP, HAS_SCALE) * factor
     grad = tl.where(factor == 0.0, 0.0, grad)  # exactly 0, even where the logits are not finite
@@ -49,13 +49,23 @@ def grad_logits_kernel(
 def grad_logits(
     logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int = 0
 ) -> Tensor:
-    """As `torch_ops.grad_logits`: coef * (softmax - onehot) * slope into `out` [R, C], which may be `logits` itself."""
-    rows, columns = logits.shape
-    if rows == 0:
+    """As `torch_ops.grad_logits`: coef * (softmax - onehot) * bend into `out` [R, C], which may be `logits` itself."""
+    if len(logits) == 0:
         return out
-    if not rehearsed(grad_logits_kernel, logits):
-        trial, some, sums = scratch(logits)
-        grad_logits(trial, some, sums, shaping, None if coef is None else sums, trial)
+    rehearse(grad_logits_kernel, logits, lambda: _on_scratch(logits, shaping, coef is not None))
+    _launch(logits, targets, lse, shaping, coef, out, first)
+    return out
+
+
+def _on_scratch(like: Tensor, shaping: Shaping, weighed: bool) -> None:
+    logits, targets, sums = scratch(like)
+    _launch(logits, targets, sums, shaping, sums if weighed else None, logits, 0)
+
+
+def _launch(
+    logits: Tensor, targets: Tensor, lse: Tensor, shaping: Shaping, coef: Tensor | None, out: Tensor, first: int
+) -> None:
+    rows, columns = logits.shape
     with on_device(logits):
         grad_logits_kernel[lambda chosen: (rows, triton.cdiv(columns, chosen["BLOCK_V"]))](
             logits,
@@ -73,4 +83,3 @@ def grad_logits(
             HAS_SOFTCAP=shaping.softcap is not None,
             HAS_SCALE=shaping.scale != 1.0,
         )
-    return out

@@ -62,8 +62,9 @@ def pair_terms_kernel(
     v_w, active_w = _clip(u_w, beta * u_w, beta, chosen_lower, chosen_upper)
     v_l, active_l = _clip(u_l, beta * u_l, beta, rejected_lower, rejected_upper)
     d = beta * (v_w - v_l)
-    loss = a * (-(1.0 - e) * _log_sigmoid(d) - e * _log_sigmoid(-d))
-    slope = beta * a * (e * tl.sigmoid(d) - (1.0 - e) * tl.sigmoid(-d))
+    other = tl.where(e > 0.0, e * _log_sigmoid(-d), 0.0)  # 0, also where d is infinite
+    loss = tl.where(a > 0.0, a * (-(1.0 - e) * _log_sigmoid(d) - other), 0.0)
+    slope = tl.where(a > 0.0, beta * a * (e * tl.sigmoid(d) - (1.0 - e) * tl.sigmoid(-d)), 0.0)
     tl.store(losses + pair, loss, mask=inside)
     tl.store(grad_chosen + pair, tl.where(active_w > 0.0, slope, 0.0), mask=inside)
     tl.store(grad_rejected + pair, tl.where(active_l > 0.0, -slope, 0.0), mask=inside)

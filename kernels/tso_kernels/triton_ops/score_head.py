@@ -123,7 +123,7 @@ def join_spans_kernel(largest, total, picked, logps, lse, R, spans, BLOCK_R: tl.
         hit += tl.load(picked + here, mask=real, other=0.0)
         peak = higher
     row_lse = peak + tl.log(sums)
-    logp = tl.minimum(hit - row_lse, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    logp = tl.minimum((hit - peak) - tl.log(sums), 0.0, propagate_nan=tl.PropagateNan.ALL)
     tl.store(lse + rows, row_lse, mask=real)
     tl.store(logps + rows, logp, mask=real)
 

@@ -10,6 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from tso_kernels import options
+
+IGNORE = tl.constexpr(options.IGNORE)
+
 
 @triton.jit
 def shape_logits(raw, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.constexpr):
@@ -18,17 +22,19 @@ def shape_logits(raw, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.c
     if HAS_SCALE:
         shaped = shaped * scale
     if HAS_SOFTCAP:
-        shaped = softcap * (2.0 * tl.sigmoid(2.0 * shaped / softcap) - 1.0)  # tanh without a device library
+        # tanh without a device library; near 0, where the difference would cancel, by its series.
+        x = shaped / softcap
+        square = x * x
+        series = x * (1.0 - square * (1.0 / 3.0 - square * (2.0 / 15.0 - square * (17.0 / 315.0))))
+        shaped = softcap * tl.where(tl.abs(x) < 0.2, series, 2.0 * tl.sigmoid(2.0 * x) - 1.0)
     return shaped
 
 
 @triton.jit
 def nll_gradient(raw, tokens, target, lse, softcap, scale, HAS_SOFTCAP: tl.constexpr, HAS_SCALE: tl.constexpr):
-    """d(lse - shaped[target]) / d raw of a row's raw logits at `tokens`: (softmax - onehot) * slope, in fp32."""
+    """d(lse - shaped[target]) / d(scale * raw) of a row's raw logits at `tokens`: (softmax - onehot) * bend, in fp32."""
     shaped = shape_logits(raw, softcap, scale, HAS_SOFTCAP, HAS_SCALE)
     grad = tl.exp(shaped - lse) - tl.where(tokens == target, 1.0, 0.0)
-    if HAS_SCALE:
-        grad = grad * scale
     if HAS_SOFTCAP:
         bend = shaped / softcap
         grad = grad * (1.0 - bend * bend)

@@ -6,6 +6,8 @@ the order of a sum is fixed in the launcher. So ranks, machines and runs may cho
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import Tensor
 INTERPRETED = bool(triton.knobs.runtime.interpret)
 _REHEARSAL_ROWS = 256  # enough to keep a GPU busy, in little memory
 _REHEARSED: set[tuple[Any, torch.device, torch.dtype]] = set()
+_LOCK = Lock()
 
 
 def tunable(configs: list[triton.Config], *key: str) -> Any:
@@ -25,16 +28,18 @@ def tunable(configs: list[triton.Config], *key: str) -> Any:
     return triton.autotune(configs[:1] if INTERPRETED else configs, key=list(key), cache_results=not INTERPRETED)
 
 
-def rehearsed(kernel: Any, tensor: Tensor) -> bool:
-    """Whether the kernel has its settings for this dtype and device; says no once, and true from then on.
+def rehearse(kernel: Any, tensor: Tensor, trial: Callable[[], object]) -> None:
+    """See to it that the kernel has its settings for this dtype and device before it meets real data.
 
-    A kernel that overwrites its input must be tried on a scratch tensor first: the trial runs it many times.
+    A kernel that overwrites its input is tried on scratch tensors, by `trial`: the trial runs it many times.
     """
     if not tensor.is_cuda or len(kernel.configs) == 1:
-        return True
-    known = (kernel, tensor.device, tensor.dtype) in _REHEARSED
-    _REHEARSED.add((kernel, tensor.device, tensor.dtype))
-    return known
+        return
+    key = (kernel, tensor.device, tensor.dtype)
+    with _LOCK:
+        if key not in _REHEARSED:
+            trial()
+            _REHEARSED.add(key)
 
 
 def scratch(like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
