@@ -139,7 +139,8 @@ def edge_table(raw: Edges) -> pa.Table:
     import pyarrow as pa
 
     i, j, jaccard = raw
-    return pa.table({"i": ints(i), "j": ints(j), "jaccard": floats(jaccard)})
+    columns = {"i": ints(i), "j": ints(j), "jaccard": floats(jaccard)}
+    return pa.table({name: _arrow(values) for name, values in columns.items()})
 
 
 def names(bits: int, known: Iterable[tuple[int, str]]) -> str:

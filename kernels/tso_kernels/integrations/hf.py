@@ -1,16 +1,20 @@
-"""Any causal language model of transformers: its backbone's forward pass and the loss in one call, no logits made.
+"""Causal language models of transformers: the backbone's forward pass and the loss in one call, no logits made.
 
 What a family does to its logits (softcap, scale) is found by asking the model itself, once: names in configs are no safe
-guide, since `logits_scaling` divides in some families and multiplies in others. Adapters (PEFT) are seen through.
+guide, since `logits_scaling` divides in some families and multiplies in others. A model whose logits are anything else
+is refused. Adapters (PEFT) that live in the layers are seen through; those that act around the model are refused.
 Imports nothing of transformers, so any version whose models keep to its conventions will do.
 """
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from threading import RLock
 from typing import Any, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +22,7 @@ from torch import Tensor, nn
 
 from tso_kernels.api import linear_dual_clip_loss, linear_sequence_logps
 from tso_kernels.options import IGNORE, LinearDualClipOutput, Shaping
+from tso_kernels.sharded import whole
 
 # Where families say what they do; which of these a model means, and in which direction, is tried.
 _SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap", "softcap")
@@ -26,10 +31,43 @@ _TRIED_TOKENS = 8
 _LARGE = 50.0  # the largest logit of the trial: beyond the softcaps in use
 _CLOSE = 1e-3  # relative distance that fp32 rounding may make; half precision gets _CLOSE_HALF
 _CLOSE_HALF = 0.03
+_INSTEAD = "use sequence_logps on its logits"
+
+# Adapters that do their work in the forward pass of the PeftModel, or in a place of their own beside the layers.
+_AROUND_THE_MODEL = ("POLY", "XLORA", "SHADOW")
+
+_HEAD_OPTIONS = ("bias", "softcap", "logit_scale")
+_LOGPS_OPTIONS = ("average", "memory_budget", "backend")
+_LOSS_OPTIONS = frozenset(
+    name
+    for name, parameter in inspect.signature(linear_dual_clip_loss).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name not in (*_HEAD_OPTIONS, "sequence_ids")
+)
+# Inputs that backbones hand to their layers by **kwargs, so that their signatures need not name them.
+_PASSED_ON = frozenset(
+    {
+        *("position_ids", "token_type_ids", "output_router_logits", "seq_idx"),
+        *("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k"),
+    }
+)
+_OURS = frozenset({"self", "input_ids", "attention_mask", "use_cache", "labels", "return_dict"})
+
+_ALIKE = 0.75  # how like its correction a misspelt keyword is
 
 R = TypeVar("R")
 
-_known: WeakKeyDictionary[nn.Module, Shaping] = WeakKeyDictionary()
+
+class _Known(NamedTuple):
+    """What was found out about a model, and what it is true of."""
+
+    layer: ReferenceType[nn.Module]  # a strong one could keep the model alive, through the hooks of FSDP2
+    state: tuple[Any, ...]
+    shaping: Shaping
+    inputs: frozenset[str]  # that the backbone takes
+
+
+_known: WeakKeyDictionary[nn.Module, _Known] = WeakKeyDictionary()
+_trial = RLock()  # a trial puts the model into eval mode and back: one at a time
 
 
 class Head(NamedTuple):
@@ -59,10 +97,13 @@ def causal_lm_logps(
     """Log-probability in nats of each sequence's labelled tokens, [N]; see `linear_sequence_logps`.
 
     input_ids, attention_mask: [N, T]. labels: [N, T] as transformers has them, not shifted: labels[n, t] is
-    input_ids[n, t] where it counts, and -100 where it does not. `inputs` go to the backbone (position_ids, for example).
-    Raises TypeError or ValueError for a model that `head_of` refuses.
+    input_ids[n, t] where it counts, and -100 where it does not. `inputs` go to the backbone (position_ids, for example),
+    which runs compiled where `model` is what torch.compile returned. Raises TypeError or ValueError for a model that
+    `head_of` refuses, TypeError for a keyword that is no option and no input of the backbone.
     """
+    _check_labels(input_ids, labels)
     head = head_of(model)
+    _check_inputs("causal_lm_logps", model, inputs, _LOGPS_OPTIONS)
     return linear_sequence_logps(
         hidden_states(model, input_ids, attention_mask, **inputs),
         head.weight,
@@ -81,19 +122,22 @@ def causal_lm_dual_clip_loss(
     ref_chosen_logps: Tensor,
     ref_rejected_logps: Tensor,
     attention_mask: Tensor | None = None,
-    *,
-    inputs: dict[str, Any] | None = None,
     **options: Any,
 ) -> LinearDualClipOutput:
     """The dual-clip loss of B pairs; see `linear_dual_clip_loss`, whose options are taken as they are.
 
     input_ids, labels, attention_mask: [2B, T], rows 0..B-1 chosen, B..2B-1 rejected, labels as in `causal_lm_logps`.
-    ref_*_logps: [B], for example from `causal_lm_logps` of the reference model under `torch.no_grad()`. `inputs` go to the
-    backbone. The head's bias, softcap and scale are the model's own.
+    ref_*_logps: [B], for example from `causal_lm_logps` of the reference model under `torch.no_grad()`. Keywords that are
+    no options of the loss go to the backbone, as in `causal_lm_logps`. The head's bias, softcap and scale are the
+    model's own.
     """
+    _check_labels(input_ids, labels)
     head = head_of(model)
+    inputs = {name: value for name, value in options.items() if name not in _LOSS_OPTIONS}
+    options = {name: value for name, value in options.items() if name in _LOSS_OPTIONS}
+    _check_inputs("causal_lm_dual_clip_loss", model, inputs, _LOSS_OPTIONS)
     return linear_dual_clip_loss(
-        hidden_states(model, input_ids, attention_mask, **(inputs or {})),
+        hidden_states(model, input_ids, attention_mask, **inputs),
         head.weight,
         shifted(labels),
         ref_chosen_logps,
@@ -109,21 +153,57 @@ def shifted(labels: Tensor) -> Tensor:
 
 
 def hidden_states(model: nn.Module, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Any) -> Tensor:
-    """The backbone's last hidden states [N, T, H], after its final norm; without a key-value cache."""
-    out = backbone_of(model)(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **inputs)
+    """The backbone's last hidden states [N, T, H], after its final norm; without a key-value cache.
+
+    `inputs` are handed on as they are. Of a model that torch.compile returned, the backbone runs compiled the same way.
+    """
+    backbone, compiled = backbone_of(model), eager(model) is not model
+    if compiled and not torch.compiler.is_compiling():
+        how: Any = model.dynamo_ctx
+        backbone = how(backbone.__call__)
+    out = backbone(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, **inputs)
     states: Tensor = out.last_hidden_state
     return states
+
+
+def _check_labels(input_ids: Any, labels: Any) -> None:
+    for name, value in (("input_ids", input_ids), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be an integer tensor [N, T], not {type(value).__name__}")
+    if input_ids.dim() != 2:
+        raise ValueError(f"input_ids must have shape [N, T], not {list(input_ids.shape)}")
+    if labels.shape != input_ids.shape:
+        raise ValueError(
+            f"labels must have the shape of input_ids, {list(input_ids.shape)}, not {list(labels.shape)}; they are not "
+            f"shifted here: labels[n, t] is input_ids[n, t] where it counts, and {IGNORE} where it does not"
+        )
+
+
+def _check_inputs(function: str, model: nn.Module, inputs: Iterable[str], options: Iterable[str]) -> None:
+    """Most backbones swallow any keyword, and with it every misspelt option: here none passes that means nothing."""
+    for name in inputs:
+        if name in _HEAD_OPTIONS:
+            raise TypeError(f"{function} takes the model's own {name}; to give another, call the linear function of it")
+        if name not in _known[inner_of(model)].inputs:
+            near = get_close_matches(name, {*options, *_known[inner_of(model)].inputs}, 1, _ALIKE)
+            raise TypeError(
+                f"{function} has no option {name!r}, and {type(backbone_of(model)).__name__} no such input"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
 
 
 def run_as_forward(model: nn.Module, inner: nn.Module, function: Callable[[], R]) -> R:
     """function(), run as the forward pass of `inner` while `model` is called: `inner` itself, or a wrapper around it.
 
     DDP prepares its gradient exchange in its own forward, and FSDP2 gathers weights in hooks around it; calling a part
-    of the model past them would train every rank on its own.
+    of the model past them would train every rank on its own. Compiled modules run as they were before; the function's
+    own call of a compiled model's backbone is compiled, see `hidden_states`.
     """
     head_of(inner)  # its first call runs the model's own forward
-    before = inner.__dict__.get("forward")
-    inner.forward = lambda *_, **__: function()
+    model, inner = eager(model), eager(inner)
+    before, forward = inner.__dict__.get("forward"), inner.forward
+    # With arguments it is the model's own forward: `head_of` may have to ask again.
+    inner.forward = lambda *args, **inputs: forward(*args, **inputs) if args or inputs else function()
     try:
         result: R = model()
         return result
@@ -134,18 +214,59 @@ def run_as_forward(model: nn.Module, inner: nn.Module, function: Callable[[], R]
             inner.forward = before
 
 
+def eager(model: nn.Module) -> Any:
+    """What torch.compile was given; any other model is returned as it is."""
+    return model._modules.get("_orig_mod", model) if isinstance(model, nn.Module) else model
+
+
 def inner_of(model: nn.Module) -> Any:
-    """The transformers model itself, inside adapters of PEFT or not."""
-    unwrap = getattr(model, "get_base_model", None)
-    return model if unwrap is None else unwrap()
+    """The transformers model itself, compiled or not, inside adapters of PEFT or not.
+
+    Raises TypeError for DistributedDataParallel and DataParallel, ValueError for adapters that act around the model.
+    """
+    outer: Any = eager(model)
+    if isinstance(outer, nn.parallel.DistributedDataParallel):
+        raise TypeError(
+            "DistributedDataParallel exchanges gradients only for what runs in its own forward pass: call "
+            "hf.run_as_forward(model, model.module, lambda: ...), and use model.module inside the lambda"
+        )
+    if isinstance(outer, nn.DataParallel):
+        raise TypeError("DataParallel is not supported: run one process a GPU, with DistributedDataParallel or FSDP2")
+    unwrap = getattr(outer, "get_base_model", None)
+    if unwrap is None:
+        return outer
+    for name in outer.active_adapters:
+        check_adapter(outer.peft_config[name])
+    return eager(unwrap())
+
+
+def check_adapter(config: Any) -> None:
+    """Raises ValueError, with the name, for a PEFT configuration whose adapter is not in the model's layers alone."""
+    kind = getattr(config, "peft_type", None)
+    kind = str(getattr(kind, "value", kind))
+    if getattr(config, "alora_invocation_tokens", None):
+        kind = "aLoRA"
+    elif not getattr(config, "is_prompt_learning", False) and kind not in _AROUND_THE_MODEL:
+        return
+    raise ValueError(
+        f"the adapter is of the PEFT type {kind}, which acts in the forward pass around the model, and not in its layers "
+        "alone; its hidden states cannot be had without it. Use an adapter in the layers (LoRA, DoRA, IA3), or "
+        "sequence_logps on the logits and dual_clip_loss"
+    )
 
 
 def backbone_of(model: nn.Module) -> Any:
     """What makes hidden states: the model without its output layer. Raises TypeError where there is no such part."""
     inner = inner_of(model)
     backbone = getattr(inner, "base_model", inner)
+    if backbone is inner:  # its name may be declared wrongly: Llama4ForCausalLM
+        backbone = getattr(inner, "model", inner)
     if backbone is inner:
-        raise TypeError(f"{type(inner).__name__} has no backbone of its own; this needs a causal language model")
+        raise TypeError(
+            f"{type(inner).__name__} has no backbone that could be found (base_model, model): this needs a causal language "
+            "model with its output layer, as AutoModelForCausalLM loads it. For any other, call linear_dual_clip_loss "
+            "with the hidden states and the output layer's weight"
+        )
     return backbone
 
 
@@ -153,20 +274,81 @@ def head_of(model: nn.Module) -> Head:
     """The output layer, with what is done to its logits.
 
     The first call for a model runs it on a few tokens, to see that its logits are softcap * tanh(scale * z / softcap) of
-    its output layer's z, for a softcap and a scale that its config names. Raises TypeError for an adapted output layer,
-    ValueError for a model that does something else to its logits.
+    its output layer's z = F.linear(hidden, weight, bias), for a softcap and a scale that its config names; so does a call
+    after the layer, its hooks, or those values of the config were changed. Raises TypeError for an adapted output layer,
+    ValueError for a model that does something else to its logits, RuntimeError where the first call is compiled.
     """
     inner = inner_of(model)
+    if not callable(getattr(inner, "get_output_embeddings", None)):
+        raise TypeError(f"{type(inner).__name__} is not a model of transformers: call linear_dual_clip_loss instead")
     layer = inner.get_output_embeddings()
-    if not isinstance(layer, nn.Linear):
+    _check_layer(inner, layer)
+    known = _known_of(inner, layer)
+    if known is None:
+        if torch.compiler.is_compiling():
+            raise RuntimeError("call hf.head_of(model) once before compiling: it runs the model on a few tokens")
+        with _trial:
+            known = _known_of(inner, layer)
+            if known is None:
+                state = _state(inner, layer)
+                known = _Known(ref(layer), state, _try(inner, layer), _inputs(backbone_of(inner)))
+                _known[inner] = known
+    return Head(layer.weight, layer.bias, known.shaping.softcap, known.shaping.scale)
+
+
+def _check_layer(inner: nn.Module, layer: Any) -> None:
+    """Raises TypeError for an output layer without one whole weight."""
+    if layer is None:
         raise TypeError(
-            f"the output layer is {type(layer).__name__}, not a plain Linear: LoRA on lm_head is not supported, leave it "
-            "out of target_modules and modules_to_save"
+            f"{type(inner).__name__} has no output layer: load the model with its head, as AutoModelForCausalLM does"
         )
-    if inner not in _known:
-        _known[inner] = _try(inner, layer)
-    shaping = _known[inner]
-    return Head(layer.weight, layer.bias, shaping.softcap, shaping.scale)
+    kind = type(layer)
+    if not isinstance(layer, nn.Linear):
+        if kind.__name__.startswith("TrainableTokens"):
+            raise TypeError(
+                "PEFT's trainable_token_indices reach the output layer, which is tied to the embeddings: its weight is not "
+                "one tensor. Leave trainable_token_indices out, or untie the output layer"
+            )
+        if kind.__module__.partition(".")[0] == "peft":
+            raise TypeError(
+                f"the output layer is adapted ({kind.__name__}): LoRA on lm_head is not supported, leave it out of "
+                "target_modules and modules_to_save"
+            )
+        raise TypeError(
+            f"the output layer is {kind.__name__}, not a Linear: call linear_dual_clip_loss with the hidden states and a "
+            "weight [V, H], or use sequence_logps on the logits"
+        )
+    if not layer.weight.is_floating_point() or layer.weight.dim() != 2 or layer.weight.shape[1] != layer.in_features:
+        raise TypeError(
+            f"the weight of the output layer ({kind.__name__}) is {layer.weight.dtype} {list(layer.weight.shape)}, not a "
+            "floating-point [V, H]: leave lm_head out of the quantisation (llm_int8_skip_modules); sharded weights are taken "
+            "as FSDP2 has them, not flat"
+        )
+
+
+def _known_of(inner: nn.Module, layer: nn.Module) -> _Known | None:
+    """What is known of the model, unless it is of another state."""
+    known = _known.get(inner)
+    if known is None or known.layer() is not layer or known.state != _state(inner, layer):
+        return None
+    return known
+
+
+def _state(inner: Any, layer: nn.Module) -> tuple[Any, ...]:
+    """What the shaping hangs on, as far as it changes in practice; cheap, since every call compares it."""
+    config = inner.config.get_text_config()
+    declared = [getattr(config, name, None) for name in (*_SOFTCAPS, *_SCALES)]
+    numbers = [value if isinstance(value, (int, float)) else None for value in declared]
+    hooks = *layer._forward_hooks, *layer._forward_pre_hooks
+    return (type(layer), "forward" in layer.__dict__, hooks, *numbers)
+
+
+def _inputs(backbone: nn.Module) -> frozenset[str]:
+    """Keywords that mean something to a backbone: those its forward names, and those that layers are known to take."""
+    parameters = inspect.signature(eager(backbone).forward).parameters.values()
+    named = {p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    swallows = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return frozenset((named | _PASSED_ON if swallows else named) - _OURS)
 
 
 @torch.no_grad()
@@ -175,8 +357,11 @@ def _try(model: Any, layer: nn.Linear) -> Shaping:
     seen: dict[str, Tensor] = {}
 
     def at_layer(_: nn.Module, arguments: tuple[Tensor, ...], raw: Tensor) -> Tensor:
+        seen["input"], seen["found"] = arguments[0], raw
+        weight, bias = whole(layer.weight, raw.dtype), whole(layer.bias, raw.dtype)
+        seen["plain"] = F.linear(arguments[0].to(weight.dtype), weight, bias)
         # Made large, so that a softcap shows even in a model whose logits are small.
-        seen["input"], seen["raw"] = arguments[0], raw * (_LARGE / raw.abs().max().clamp_min(1e-6))
+        seen["raw"] = raw * (_LARGE / raw.abs().max().clamp_min(1e-6))
         return seen["raw"]
 
     def at_backbone(_: nn.Module, __: Any, out: Any) -> None:
@@ -190,6 +375,8 @@ def _try(model: Any, layer: nn.Linear) -> Shaping:
         ids = torch.arange(_TRIED_TOKENS, device=layer.weight.device)[None] % layer.weight.shape[0]
         tried = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
         logits = model(**tried).logits
+        if "raw" not in seen:
+            raise ValueError(f"{type(model).__name__} makes its logits without its output layer; {_INSTEAD}")
         if "states" not in seen:  # some families call a part of their backbone
             backbone(**tried)
     finally:
@@ -198,15 +385,22 @@ def _try(model: Any, layer: nn.Linear) -> Shaping:
         for module, training in modes:
             module.training = training
     close = _CLOSE if logits.dtype in (torch.float32, torch.float64) and not _autocast(logits) else _CLOSE_HALF
-    if seen["input"].shape != seen["states"].shape or not _near(seen["input"], seen["states"], close):
+    if not _near(seen["found"], seen["plain"], close):
+        name = next((name for name, module in model.named_modules() if module is layer), "the output layer")
         raise ValueError(
-            f"{type(model).__name__} changes its hidden states before the output layer; use sequence_logps on its logits"
+            f"{name} ({type(layer).__name__}) of {type(model).__name__} does not give F.linear(hidden, weight, bias): it has "
+            f"a forward or hooks of its own. Remove those, or {_INSTEAD}"
+        )
+    if not _near(seen["input"], seen["states"], close):
+        raise ValueError(
+            f"{type(model).__name__} changes its hidden states before the output layer; {_INSTEAD}, or call "
+            "linear_dual_clip_loss with the hidden states that its output layer gets"
         )
     for shaping in _shapings(model.config.get_text_config()):
         if _near(shaping.apply(seen["raw"].double()), logits, close):
             return shaping
     raise ValueError(
-        f"{type(model).__name__} does more to its logits than the softcap and scale in its config; use sequence_logps on them"
+        f"{type(model).__name__} does more to its logits than the softcap and scale in its config; {_INSTEAD}"
     )
 
 
@@ -221,6 +415,8 @@ def _shapings(config: Any) -> Iterator[Shaping]:
 
 
 def _near(found: Tensor, expected: Tensor, close: float) -> bool:
+    if found.shape != expected.shape:
+        return False
     gap = (found.double() - expected.double()).norm()
     return bool(gap <= close * expected.double().norm())
 
