@@ -11,7 +11,7 @@ import torch
 transformers = pytest.importorskip("transformers")
 import tso_kernels  # noqa: E402
 from tso_kernels import reference  # noqa: E402
-from tso_kernels.integrations import hf  # noqa: E402
+from tso_kernels.integrations import hf, lm_head  # noqa: E402
 from tso_kernels.options import IGNORE  # noqa: E402
 
 SMALL = {"vocab_size": 43, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -294,14 +294,14 @@ def test_wrappers_of_several_devices_are_refused_and_told_what_works(tmp_path):
 
 
 def test_threads_may_make_the_first_call_together(monkeypatch):
-    began, tried = threading.Barrier(4), hf._try
+    began, tried = threading.Barrier(4), lm_head._try
     trials = []
 
     def counted(*args):
         trials.append(1)
         return tried(*args)
 
-    monkeypatch.setattr(hf, "_try", counted)
+    monkeypatch.setattr(lm_head, "_try", counted)
     for _ in range(5):
         model = copy.deepcopy(model_of("Llama")).train()
         trials.clear()
