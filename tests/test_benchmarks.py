@@ -25,7 +25,10 @@ def test_the_table_of_the_kernels(tmp_path):
 
 def test_the_script_for_a_gpu_says_so_where_there_is_none(tmp_path):
     pytest.importorskip("torch", reason="needs torch")
-    env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"]))}
+    env = os.environ | {
+        "CUDA_VISIBLE_DEVICES": "",
+        "PATH": os.pathsep.join((os.path.dirname(sys.executable), os.environ["PATH"])),
+    }
     command = [str(ROOT / "benchmarks" / "kernels_gpu.sh")]
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
