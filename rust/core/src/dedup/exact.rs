@@ -46,26 +46,22 @@ pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, sto
 /// A hash of group and tokens and the number of each row that is not null.
 fn hash_rows(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<(u64, u32)>> {
     let mut keyed = vec![(0, NONE); texts.rows()];
-    keyed.par_iter_mut().enumerate().try_for_each_init(
-        <(Vec<u32>, Vec<u8>)>::default,
-        |(tokens, bytes), (row, entry)| {
-            if let Some(tokens) = texts.read(row, tokens) {
-                *entry = (hash(tokens, group(row), bytes), row as u32);
+    keyed
+        .par_iter_mut()
+        .enumerate()
+        .try_for_each_init(Vec::new, |buffer, (row, entry)| {
+            if let Some(tokens) = texts.read(row, buffer) {
+                *entry = (hash(tokens, group(row)), row as u32);
             }
             stop.check()
-        },
-    )?;
+        })?;
     keyed.retain(|entry| entry.1 != NONE);
     Ok(keyed)
 }
 
-/// Hash of the tokens as little-endian bytes: the same on every machine.
-fn hash(tokens: &[u32], group: i64, bytes: &mut Vec<u8>) -> u64 {
-    bytes.resize(tokens.len() * 4, 0);
-    for (place, token) in bytes.chunks_exact_mut(4).zip(tokens) {
-        place.copy_from_slice(&token.to_le_bytes());
-    }
-    xxh3_64_with_seed(bytes, group as u64)
+/// Hash of the tokens as they lie in memory: it never leaves this call.
+fn hash(tokens: &[u32], group: i64) -> u64 {
+    xxh3_64_with_seed(bytemuck::cast_slice(tokens), group as u64)
 }
 
 /// For each row of a run of equal hashes, the first row of the run with the same tokens in the same group.

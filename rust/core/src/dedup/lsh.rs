@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::Edge;
 use super::cluster::UnionFind;
-use super::minhash::Sketcher;
+use super::minhash::{self, Sketcher};
 use super::near::{Corpus, Links};
 use crate::Result;
 use crate::run::Stop;
@@ -31,11 +31,11 @@ impl Sketches {
         let bands = sketcher.bands();
         let mut keys = vec![0; corpus.len() * bands];
         keys.par_chunks_exact_mut(bands).enumerate().try_for_each_init(
-            <(Vec<u32>, Vec<u32>)>::default,
-            |(buffer, shingles), (member, keys)| {
+            <(Vec<u32>, minhash::Scratch)>::default,
+            |(buffer, scratch), (member, keys)| {
                 let salt = corpus.salt(member as u32);
                 let tokens = corpus.tokens(member as u32, buffer);
-                sketcher.keys(tokens, corpus.ngram(), salt, shingles, keys);
+                sketcher.keys(tokens, corpus.ngram(), salt, scratch, keys);
                 stop.check()
             },
         )?;

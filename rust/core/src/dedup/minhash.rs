@@ -1,23 +1,33 @@
-//! MinHash: 64 minima of affine hashes of a shingle set, folded into one key per band.
+//! Sketches: 64 minima of a shingle set (fast similarity sketches; Dahlgaard, Knudsen and Thorup, 2017), folded into one key
+//! per band.
 //!
-//! Two sets agree in one minimum with probability J (their Jaccard similarity), in a band of r minima with J^r.
+//! Each round hashes every shingle into one of the 64 places, which keeps its smallest value; a place that stays empty is
+//! filled by a later round. Two sets agree in one place with probability J (their Jaccard similarity), in a band of r
+//! places with J^r, as with 64 independent minima, for little more than one hash a shingle.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use crate::shingle::{low_windows, mix};
+use crate::shingle::low_windows;
 
-/// Minima per text.
-const MINIMA: usize = 64;
-/// Minima computed at a time: as many as fit the registers of the smallest x86-64.
-const LANES: usize = 16;
+/// Places of a sketch; a power of two.
+const PLACES: usize = 64;
+/// Bits of a hash below those that choose the place.
+const VALUE_BITS: u32 = 32 - PLACES.ilog2();
+/// A place that no shingle has reached.
+const EMPTY: u32 = u32::MAX;
 /// Share of the pairs right at the threshold that the bands have to bring together.
 const RECALL: f64 = 0.9995;
 
-/// The affine hashes and how their minima are split into bands.
+/// How the places of a sketch are split into bands.
 pub(crate) struct Sketcher {
-    factors: [u32; MINIMA],
-    terms: [u32; MINIMA],
     per_band: usize,
+}
+
+/// What a thread needs to sketch texts.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    shingles: Vec<u32>,
+    hashes: Vec<u32>,
 }
 
 impl Sketcher {
@@ -25,76 +35,89 @@ impl Sketcher {
     /// 16 bands of 4 at 0.8, 21 of 3 at 0.7, 32 of 2 at 0.5.
     pub fn new(threshold: f64) -> Self {
         let missed = |per_band: usize| {
-            let bands = (MINIMA / per_band) as i32;
+            let bands = (PLACES / per_band) as i32;
             (1.0 - threshold.powi(per_band as i32)).powi(bands)
         };
         let per_band = (1..=8).rev().find(|&r| 1.0 - missed(r) >= RECALL).unwrap_or(1);
-        // Fixed constants: sketches have to be equal on all machines and in all versions. Odd factors permute u32.
-        let factors = std::array::from_fn(|k| mix(2 * k as u64 + 1) as u32 | 1);
-        let terms = std::array::from_fn(|k| mix(2 * k as u64 + 2) as u32);
-        Self {
-            factors,
-            terms,
-            per_band,
-        }
+        Self { per_band }
     }
 
     /// Number of keys per text.
     pub fn bands(&self) -> usize {
-        MINIMA / self.per_band
+        PLACES / self.per_band
     }
 
     /// Writes the key of each band of a text. Texts of unlike `salt` get unlike keys.
     ///
     /// Keys of 32 bits bring together a few texts too many, which the exact comparison parts again.
-    pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, shingles: &mut Vec<u32>, keys: &mut [u32]) {
-        let minima = Arch::new().dispatch(Minima {
-            sketcher: self,
-            tokens,
-            ngram,
-            shingles,
-        });
+    pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, scratch: &mut Scratch, keys: &mut [u32]) {
+        let minima = Arch::new().dispatch(Minima { tokens, ngram, scratch });
+        let salt = (salt ^ (salt >> 32)) as u32;
         for (key, band) in keys.iter_mut().zip(minima.chunks_exact(self.per_band)) {
-            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ u64::from(minimum))) as u32;
+            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ minimum));
         }
     }
+}
 
-    /// Repeats in `shingles` change nothing.
+/// The sketch of a text, as code that the compiler builds for each vector unit there is.
+struct Minima<'a> {
+    tokens: &'a [u32],
+    ngram: usize,
+    scratch: &'a mut Scratch,
+}
+
+impl WithSimd for Minima<'_> {
+    type Output = [u32; PLACES];
+
     #[inline(always)]
-    fn minima(&self, shingles: &[u32]) -> [u32; MINIMA] {
-        let mut minima = [u32::MAX; MINIMA];
-        for block in (0..MINIMA).step_by(LANES) {
-            let mut factors = [0; LANES];
-            let mut terms = [0; LANES];
-            factors.copy_from_slice(&self.factors[block..block + LANES]);
-            terms.copy_from_slice(&self.terms[block..block + LANES]);
-            let mut low = [u32::MAX; LANES];
-            for &shingle in shingles {
-                for lane in 0..LANES {
-                    let value = shingle.wrapping_mul(factors[lane]).wrapping_add(terms[lane]);
-                    low[lane] = low[lane].min(value);
-                }
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        let Scratch { shingles, hashes } = self.scratch;
+        low_windows(self.tokens, self.ngram, shingles);
+        let mut minima = [EMPTY; PLACES];
+        if shingles.is_empty() {
+            return minima;
+        }
+        lower(&mut minima, shingles, 0);
+        for round in 1..PLACES as u32 {
+            if !minima.contains(&EMPTY) {
+                return minima;
             }
-            minima[block..block + LANES].copy_from_slice(&low);
+            rehash(shingles, round, hashes);
+            lower(&mut minima, hashes, round);
+        }
+        // So few shingles that chance fills no more: each place that is left takes their smallest hash of its own.
+        for (place, minimum) in minima.iter_mut().enumerate().filter(|(_, minimum)| **minimum == EMPTY) {
+            rehash(shingles, (PLACES + place) as u32, hashes);
+            *minimum = hashes.iter().fold(EMPTY, |low, &hash| low.min(hash));
         }
         minima
     }
 }
 
-/// A call of [`Sketcher::minima`] that the compiler builds for each vector unit there is.
-struct Minima<'a> {
-    sketcher: &'a Sketcher,
-    tokens: &'a [u32],
-    ngram: usize,
-    shingles: &'a mut Vec<u32>,
+/// Lets every hash lower the value of its place. Values of a later round are larger, so they only fill empty places.
+#[inline(always)]
+fn lower(minima: &mut [u32; PLACES], hashes: &[u32], round: u32) {
+    let tag = round << VALUE_BITS;
+    for &hash in hashes {
+        let place = &mut minima[(hash >> VALUE_BITS) as usize % PLACES];
+        *place = (*place).min(hash & ((1 << VALUE_BITS) - 1) | tag);
+    }
 }
 
-impl WithSimd for Minima<'_> {
-    type Output = [u32; MINIMA];
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        low_windows(self.tokens, self.ngram, self.shingles);
-        self.sketcher.minima(self.shingles)
+#[inline(always)]
+fn rehash(shingles: &[u32], round: u32, hashes: &mut Vec<u32>) {
+    hashes.clear();
+    hashes.resize(shingles.len(), 0);
+    let turn = round.wrapping_mul(0x9E37_79B9);
+    for (hash, &shingle) in hashes.iter_mut().zip(shingles) {
+        *hash = mix(mix(shingle ^ turn).wrapping_add(turn));
     }
+}
+
+/// Spreads the bits of a word: a bijection.
+#[inline(always)]
+fn mix(mut x: u32) -> u32 {
+    x = (x ^ (x >> 16)).wrapping_mul(0x21F0_AAAD);
+    x = (x ^ (x >> 15)).wrapping_mul(0x735A_2D97);
+    x ^ (x >> 15)
 }
