@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import subprocess
 import sys
@@ -310,3 +311,17 @@ def test_real_responses_of_one_prompt_match_python_sets(matrix):
     lsh = dedup_texts(rows, groups=groups)
     assert lsh.cluster.tolist() == exact.cluster.tolist()
     assert 0 < (~lsh.keep).sum() < 200
+
+
+@pytest.mark.parametrize("shingles", [6, 10, 20, 40, 80, 340])
+def test_pairs_right_at_the_threshold_are_hardly_ever_missed(shingles):
+    """Short texts too, whose sketches take several rounds."""
+    rng = np.random.default_rng(shingles)
+    shared = math.ceil(1.6 * shingles / 1.8)  # of the shingles of either side, as few as 0.8 allows
+    rows = rng.integers(0, 2**31, (4000, shingles + 4), dtype=np.int32)
+    copies = rows.copy()
+    copies[:, shared + 4 :] = rng.integers(0, 2**31, (4000, shingles - shared), dtype=np.int32)
+    values = np.concatenate([rows, copies]).ravel()
+    found = dedup_texts((values, np.arange(8001) * (shingles + 4)))
+    assert found.keep[:4000].all()
+    assert found.keep[4000:].sum() <= 4  # one in a thousand
