@@ -1,4 +1,4 @@
-"""The console script `tso`: train, report, show, doctor. Each command is a few lines over the rooms that do the work."""
+"""The console script `tso`: train, report, show, dedup, diversity, doctor. Each command is a few lines over the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tso import __version__
 from tso.errors import DataError
@@ -28,8 +29,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="tell a pair's history")
     show.add_argument("pair")
     show.add_argument("run", type=Path, nargs="?", default=Path("runs/quickstart"))
+    _add_dedup(commands)
+    _add_diversity(commands)
     args = parser.parse_args(words)
-    return guarded({"doctor": _doctor, "report": lambda: _report(args.run), "show": lambda: _show(args)}[args.command])
+    work = {
+        "doctor": _doctor,
+        "report": lambda: _report(args.run),
+        "show": lambda: _show(args),
+        "dedup": lambda: _dedup(args),
+        "diversity": lambda: _diversity(args),
+    }
+    return guarded(work[args.command])
+
+
+def _add_dedup(commands: Any) -> None:
+    command = commands.add_parser("dedup", help="take duplicates out of a file of texts or preference pairs")
+    command.add_argument("input", type=Path, nargs="+", help="JSONL, JSON, Parquet or Arrow, or folders of such files")
+    command.add_argument("-o", "--output", type=Path, required=True, help=".parquet, .jsonl or .jsonl.gz")
+    command.add_argument("--column", help="compare this column instead of chosen and rejected, or of text")
+    command.add_argument("--tokenizer", help="path of a tokenizer.json or of a model's folder, for columns of text")
+    command.add_argument("--ngram", type=int, default=5)
+    command.add_argument("--threshold", type=float, default=0.8, help="Jaccard similarity of near-duplicates")
+    command.add_argument("--mode", choices=["lsh", "exact"], default="lsh")
+    command.add_argument("--link", choices=["component", "star"], default="component")
+    command.add_argument("--keep", default="first", help="first, longest, or a column of numbers (the highest stays)")
+    command.add_argument("--scope", choices=["prompt", "global"], help="which pairs are compared (default: prompt)")
+    command.add_argument("--max-length", type=int, help="of prompt and completion in tokens, as the trainer cuts them")
+    command.add_argument("--threads", type=int)
+    command.add_argument("--overwrite", action="store_true")
+    command.add_argument("--quiet", action="store_true")
+
+
+def _add_diversity(commands: Any) -> None:
+    command = commands.add_parser("diversity", help="how different the texts of each prompt are")
+    command.add_argument("input", type=Path, nargs="+", help="JSONL, JSON, Parquet or Arrow, or folders of such files")
+    command.add_argument("--column", help="the texts (default: the first known name, such as text or response)")
+    command.add_argument(
+        "--by", help="the column whose equal values make a group, such as prompt; without it, one group"
+    )
+    command.add_argument("--tokenizer", help="path of a tokenizer.json or of a model's folder, for columns of text")
+    command.add_argument("-o", "--output", type=Path, help="the scores of each group: .parquet, .jsonl or .jsonl.gz")
+    command.add_argument("--ngram", type=int, default=5)
+    command.add_argument("--threads", type=int)
+    command.add_argument("--quiet", action="store_true")
+
+
+def _dedup(args: argparse.Namespace) -> int:
+    from tso import clean
+    from tso.progress import Face
+
+    options = {name: getattr(args, name) for name in ("ngram", "threshold", "mode", "link", "keep", "threads")}
+    of_pairs = {name: value for name in ("scope", "max_length") if (value := getattr(args, name)) is not None}
+    clean.dedup_files(
+        args.input, args.output, Face(quiet=args.quiet), column=args.column, tokenizer=args.tokenizer,
+        overwrite=args.overwrite, **options, **of_pairs,
+    )  # fmt: skip
+    return 0
+
+
+def _diversity(args: argparse.Namespace) -> int:
+    from tso import clean
+    from tso.progress import Face
+
+    clean.diversity_of_files(
+        args.input, Face(quiet=args.quiet), column=args.column, by=args.by, tokenizer=args.tokenizer, output=args.output,
+        ngram=args.ngram, threads=args.threads,
+    )  # fmt: skip
+    return 0
 
 
 def _doctor() -> int:

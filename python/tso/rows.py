@@ -43,13 +43,13 @@ class Row:
         return f"{self.file.relative_to(source) if self.file.is_relative_to(source) else self.file} line {self.line}"
 
 
-def read(source: Path) -> Iterator[Row]:
-    """All rows in order, of a folder file by file. Raises DataError where a file cannot be read."""
+def read(source: Path, option: str = "data.prompts") -> Iterator[Row]:
+    """All rows in order, of a folder file by file. Raises DataError, which names the option, where it cannot be read."""
     with _readable(source, "a file or folder"):  # too long a name, or a folder that may not be entered
         found = source.exists()
     if not found:
-        raise DataError(f"data.prompts: no file or folder {source}; {ACCEPTED}")
-    yield from _folder(source) if source.is_dir() else _file(source)
+        raise DataError(f"{option}: no file or folder {source}; {ACCEPTED}")
+    yield from _folder(source, option) if source.is_dir() else _file(source)
 
 
 def digest(source: Path) -> str:
@@ -80,19 +80,19 @@ def _readable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]
 # --- folders
 
 
-def _folder(folder: Path) -> Iterator[Row]:
+def _folder(folder: Path, option: str) -> Iterator[Row]:
     if (folder / "dataset_dict.json").is_file():
         yield from _splits(folder)
     elif (folder / "state.json").is_file():
         yield from _saved(folder)
     else:
-        yield from _files(folder)
+        yield from _files(folder, option)
 
 
-def _files(folder: Path) -> Iterator[Row]:
+def _files(folder: Path, option: str) -> Iterator[Row]:
     found = sorted(path for path in folder.rglob("*") if _holds_rows(path.relative_to(folder)) and path.is_file())
     if not found:
-        raise DataError(f"data.prompts: {folder} holds no .jsonl, .json, .parquet or .arrow file; {ACCEPTED}")
+        raise DataError(f"{option}: {folder} holds no .jsonl, .json, .parquet or .arrow file; {ACCEPTED}")
     for path in found:
         yield from _file(path)
 

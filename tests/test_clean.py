@@ -1,0 +1,153 @@
+"""`tso dedup` and `tso diversity` on files, as a user types them."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tso import cli
+
+tokenizers = pytest.importorskip("tokenizers", reason="text needs tokenizers")
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """tso WORDS in a folder with a tokenizer of single letters; returns exit code and output."""
+    monkeypatch.chdir(tmp_path)
+    coder = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({"?": 0, **{w: i for i, w in enumerate(LONG.split(), 1)}}, "?")
+    )
+    coder.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    coder.save("tokenizer.json")
+
+    def call(*words):
+        code = cli.main(list(words))
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return call
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+
+
+def read(path):
+    text = (
+        gzip.open(path, "rt", encoding="utf-8").read()
+        if path.name.endswith(".gz")
+        else path.read_text(encoding="utf-8")
+    )
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def test_texts_keep_their_columns_and_every_removed_row_is_listed(run, tmp_path):
+    rows = [{"id": i, "text": text} for i, text in enumerate([LONG, "nine ten", LONG, LONG + " one", "ten nine", None])]
+    lines(tmp_path / "in.jsonl", rows)
+    code, said = run("dedup", "in.jsonl", "-o", "out.jsonl.gz", "--tokenizer", "tokenizer.json")
+    assert code == 0, said
+    assert read(tmp_path / "out.jsonl.gz") == [rows[0], rows[1], rows[4], rows[5]]
+    removed = read(tmp_path / "out.removed.jsonl.gz")
+    assert removed == [
+        {**rows[2], "removed_reason": "exact", "removed_from": "in.jsonl line 3", "duplicate_of": "in.jsonl line 1"},
+        {**rows[3], "removed_reason": "near", "removed_from": "in.jsonl line 4", "duplicate_of": "in.jsonl line 1"},
+    ]
+    assert "6 rows compared, 4 stay" in said
+    assert "16.7%" in said
+
+
+def test_pairs_by_their_columns_conversations_too(run, tmp_path):
+    ask, yes, no = (
+        {"role": r, "content": c} for r, c in (("user", "one"), ("assistant", "two three"), ("assistant", "nine"))
+    )
+    rows = [
+        {"chosen": [ask, yes], "rejected": [ask, no], "score": 1.0},
+        {"chosen": [ask, no], "rejected": [ask, yes], "score": 2.0},
+        {"chosen": [ask, yes], "rejected": [ask, yes], "score": 3.0},
+    ]
+    lines(tmp_path / "in.jsonl", rows)
+    code, said = run("dedup", "in.jsonl", "-o", "a.jsonl", "--tokenizer", ".", "--keep", "score")
+    assert code == 0, said
+    assert read(tmp_path / "a.jsonl") == [rows[1]]
+    assert [row["removed_reason"] for row in read(tmp_path / "a.removed.jsonl")] == ["reversed", "degenerate"]
+    code, _ = run("dedup", "in.jsonl", "-o", "b.jsonl", "--tokenizer", ".", "--column", "chosen")
+    assert code == 0
+    assert read(tmp_path / "b.jsonl") == rows[:2]
+
+
+def test_parquet_keeps_its_types_and_ids_need_no_tokenizer(run, tmp_path):
+    table = pa.table(
+        {"text": pa.array([[1, 2], [1, 2], [3]], pa.list_(pa.int32())), "n": pa.array([1, 2, None], pa.int16())}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    code, said = run("dedup", "in.parquet", "-o", "out.parquet")
+    assert code == 0, said
+    assert pq.read_table(tmp_path / "out.parquet").equals(table.take([0, 2]))
+    assert pq.read_table(tmp_path / "out.removed.parquet").to_pylist()[0]["duplicate_of"] == "in.parquet line 1"
+
+
+def test_nothing_to_remove_leaves_an_empty_list(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"text": "one"}, {"text": "two"}])
+    for suffix in ("jsonl", "parquet"):
+        code, said = run("dedup", "in.jsonl", "-o", f"out.{suffix}", "--tokenizer", ".")
+        assert code == 0, said
+        assert (tmp_path / f"out.removed.{suffix}").exists()
+
+
+def test_lines_that_hold_no_row_are_named(run, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": "one"}\n[1]\nno json\n')
+    code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".")
+    assert code == 0
+    assert "left out: in.jsonl line 2: not a JSON object" in said
+    assert "left out: in.jsonl line 3: not JSON" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["missing.jsonl", "-o", "o.jsonl"], "input: no file or folder missing.jsonl"),
+        (["in.jsonl", "-o", "o.jsonl"], "give the tokenizer"),
+        (["in.jsonl", "-o", "o.csv", "--tokenizer", "."], "o.csv: the output's name has to end in .parquet, .jsonl"),
+        (["in.jsonl", "-o", "in.jsonl", "--tokenizer", "."], "in.jsonl exists; give another name, or --overwrite"),
+        (["in.jsonl", "-o", "no/o.jsonl", "--tokenizer", "."], "there is no folder no"),
+        (["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--column", "body"], "no column 'body'; there is text, n"),
+        (
+            ["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--keep", "text"],
+            "a column with a number in every row (in.jsonl line 1",
+        ),
+        (["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--scope", "global"], "--scope is for pairs"),
+        (["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--threshold", "2"], "threshold has to lie in (0, 1]"),
+        (["in.jsonl", "-o", "o.jsonl", "--tokenizer", "nowhere"], "no tokenizer at nowhere"),
+    ],
+)
+def test_mistakes_cost_a_line_and_no_file(run, tmp_path, words, said):
+    lines(tmp_path / "in.jsonl", [{"text": "one", "n": 1}, {"text": "two", "n": 2}])
+    before = sorted(tmp_path.iterdir())
+    code, found = run("dedup", *words)
+    assert code == 2
+    assert said in found
+    assert found.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_diversity_of_each_prompt(run, tmp_path):
+    rows = [
+        {"prompt": p, "response": r}
+        for p, r in (("a", LONG), ("a", LONG), ("b", LONG), ("b", "nine ten one two three"))
+    ]
+    lines(tmp_path / "in.jsonl", rows)
+    code, said = run("diversity", "in.jsonl", "--by", "prompt", "--tokenizer", ".", "-o", "scores.jsonl")
+    assert code == 0, said
+    assert "2 groups of 'response'" in said
+    scores = read(tmp_path / "scores.jsonl")
+    assert [row["prompt"] for row in scores] == ["a", "b"]
+    assert scores[0]["jaccard"] == 1.0
+    assert scores[1]["jaccard"] < 1.0
+    code, said = run("diversity", "in.jsonl", "--by", "nothing", "--tokenizer", ".")
+    assert code == 2
+    assert "no column 'nothing'; there is prompt, response" in said
