@@ -38,11 +38,8 @@ def lines(path, rows):
 
 
 def read(path):
-    text = (
-        gzip.open(path, "rt", encoding="utf-8").read()
-        if path.name.endswith(".gz")
-        else path.read_text(encoding="utf-8")
-    )
+    content = path.read_bytes()
+    text = (gzip.decompress(content) if path.name.endswith(".gz") else content).decode()
     return [json.loads(line) for line in text.split("\n") if line]
 
 
