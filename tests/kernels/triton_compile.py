@@ -17,9 +17,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from tso_kernels.triton_ops import grad_logits, pair_terms, row_logps, score_head, segment_sum  # noqa: F401 (loads the modules)
+from tso_kernels.triton_ops.shaping import LARGE_BLOCK, SMALL_BLOCK
 
 HALF_AND_FULL = ("fp32", "bf16", "fp16")
-BLOCKS = (128, 4096)  # the ends of what `vocabulary_block` chooses
+BLOCKS = (SMALL_BLOCK, LARGE_BLOCK)  # what `vocabulary_block` chooses from
 
 
 def kernel_file(name):

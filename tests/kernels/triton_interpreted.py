@@ -29,7 +29,7 @@ def tile(rows=6, vocabulary=301, dtype=torch.float32, seed=0):
     return logits.to(DEVICE), targets.to(DEVICE), torch.randn(rows, generator=g).to(DEVICE)
 
 
-@pytest.mark.parametrize("vocabulary", [1, 127, 128, 301, 4097])  # around and across the blocks
+@pytest.mark.parametrize("vocabulary", [1, 301, 1024, 1025, 4096, 4097])  # around and across the blocks
 @pytest.mark.parametrize("shaping", SHAPINGS)
 def test_row_logps(vocabulary, shaping):
     logits, targets, _ = tile(vocabulary=vocabulary)

@@ -41,10 +41,12 @@ def nll_gradient(raw, tokens, target, lse, softcap, scale, HAS_SOFTCAP: tl.const
     return grad
 
 
+SMALL_BLOCK, LARGE_BLOCK = 1024, 4096
+
+
 def vocabulary_block(vocabulary: int) -> int:
-    """Logits that a program holds at a time: a power of two from 128 to 4096."""
-    power: int = triton.next_power_of_2(vocabulary)
-    return min(4096, max(128, power))
+    """Logits that a program holds at a time."""
+    return SMALL_BLOCK if vocabulary <= SMALL_BLOCK else LARGE_BLOCK
 
 
 @contextmanager
