@@ -19,6 +19,7 @@ import gc
 import importlib.metadata
 import importlib.util
 import platform
+import re
 import statistics
 import sys
 import time
@@ -391,7 +392,7 @@ def main() -> None:
     lines = describe(device, dtype)
     print("\n".join(lines), flush=True)
     kind = device.type if device.type == "cpu" else torch.cuda.get_device_name(device).split()[1].lower()
-    part = "".join(f"-{word.lower()}" for word in (args.only or "").split())
+    part = "".join(f"-{word}" for word in re.findall(r"[a-z0-9]+", (args.only or "").lower()))
     path = RESULTS / f"{date.today().isoformat()}-kernels-{kind}-{str(dtype).removeprefix('torch.')}{part}.txt"
     wanted = [c for c in cases(args.shapes, args.quick, args.shapes_only) if not args.only or args.only in c.title]
     if not wanted:
