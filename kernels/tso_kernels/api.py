@@ -43,8 +43,8 @@ def sequence_logps(logits: Tensor, labels: Tensor, *, average: bool = False, bac
     checks.check_floating("logits", logits, "N", "T", "V")
     checks.check_labels(labels, tuple(logits.shape[:2]), logits)
     checks.check_label_range(labels, logits.shape[-1])
-    check_backend(backend, logits.device, logits.dtype)
     if torch.compiler.is_compiling():
+        check_backend(backend, logits.device, logits.dtype)
         return reference.sequence_logps(logits, labels.to(torch.int64), average=average)
     ops = choose_ops(backend, logits.device, logits.dtype)
     totals: Tensor = SequenceLogps.apply(logits, labels.to(torch.int64), ops)
@@ -292,8 +292,8 @@ def _pair_losses(
     sides: Sequence[Tensor], rule: PairRule, smoothing: Tensor, weight: Tensor, backend: str
 ) -> tuple[Tensor, ...]:
     """Losses, rewards and masks, [B] each, of the four log-probabilities. Compiled code fuses the definition itself."""
-    check_backend(backend, weight.device, weight.dtype)
     if torch.compiler.is_compiling():
+        check_backend(backend, weight.device, weight.dtype)
         u_chosen, u_rejected = (sides[i].to(weight.dtype) - sides[i + 2].to(weight.dtype) for i in (0, 1))
         return tuple(reference.dual_clip_terms(u_chosen, u_rejected, rule, smoothing, weight))
     ops = choose_ops(backend, weight.device, weight.dtype)

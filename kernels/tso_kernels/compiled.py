@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.library import custom_op
+from torch import Tensor, library
 
 from tso_kernels.chunked import PairJob, differentiate_rows, run_pairs, score_rows
 from tso_kernels.head import Wanted, scatter_rows
@@ -21,7 +20,7 @@ from tso_kernels.plan import Plan, make_job
 # The schema of an operator lists plain values: a Plan, a PairRule and a Wanted, written out.
 
 
-@custom_op("tso_kernels::linear_logps", mutates_args=())
+@library.custom_op("tso_kernels::linear_logps", mutates_args=())
 def _linear_logps(
     hidden: Tensor,
     weight: Tensor,
@@ -51,7 +50,7 @@ def _(hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, *rest
     return hidden.new_empty(sequences, dtype=wide), hidden.new_empty(labels.numel(), dtype=wide)
 
 
-@custom_op("tso_kernels::linear_logps_backward", mutates_args=())
+@library.custom_op("tso_kernels::linear_logps_backward", mutates_args=())
 def _linear_logps_backward(
     grad: Tensor,
     lse: Tensor,
@@ -118,7 +117,7 @@ def linear_logps(
     return totals
 
 
-@custom_op("tso_kernels::linear_dual_clip", mutates_args=())
+@library.custom_op("tso_kernels::linear_dual_clip", mutates_args=())
 def _linear_dual_clip(
     hidden: Tensor,
     weight: Tensor,

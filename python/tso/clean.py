@@ -125,7 +125,7 @@ def diversity_of_files(
     scores = dict(
         diversity(_texts(source, name, tokenizer), groups, tokenizer=_if_text(source, name, tokenizer), **options)
     )
-    shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score not in ("group",)]
+    shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
         columns = {

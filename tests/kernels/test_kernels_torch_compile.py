@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import tso_kernels
-from torch.library import opcheck
+from torch import library
 from tso_kernels import compiled
 from tso_kernels.head import Wanted
 from tso_kernels.plan import plan_pass
@@ -123,10 +123,10 @@ def test_operators_keep_the_rules(problems, wanted):
     p = problems(bias=True)
     leaves = [t.requires_grad_(want) for t, want in zip(p.leaves(), wanted, strict=True)]
     plan = plan_pass(*leaves, p.labels, 6, (None, 1.0), None, "torch", paired=True)
-    opcheck(compiled._linear_logps, (*leaves, p.labels, None, *plan, list(wanted)))
+    library.opcheck(compiled._linear_logps, (*leaves, p.labels, None, *plan, list(wanted)))
     pairs = p.ref_chosen, p.ref_rejected, torch.zeros(3).double(), torch.ones(3).double()
     rule = 0.1, [float("-inf"), 0.3, -0.2, float("inf")], 0.2, False
-    opcheck(compiled._linear_dual_clip, (*leaves, p.labels, None, *pairs, *rule, *plan, list(wanted)))
+    library.opcheck(compiled._linear_dual_clip, (*leaves, p.labels, None, *pairs, *rule, *plan, list(wanted)))
 
 
 def test_wrong_options_and_labels_are_not_lost_in_compiled_code(problems):

@@ -17,8 +17,8 @@ from tso_kernels.options import Shaping
 from tso_kernels.triton_ops.shaping import on_device, shape_logits
 from tso_kernels.triton_ops.tuning import INTERPRETED, tunable
 
-# Up to this hidden size the logits' traffic costs an A100 about a third of their product's time or more. That, and the choice of
-# architectures below, is arithmetic from bandwidths and throughputs, and not a measurement.
+# Up to this hidden size the logits' traffic costs an A100 about a third of their product's time or more. That, and the
+# choice of architectures below, is arithmetic from bandwidths and throughputs, and not a measurement.
 WIDEST = 1024
 BLOCK_R, BLOCK_V, BLOCK_H, SPAN = 128, 128, 64, 8
 
@@ -114,16 +114,18 @@ def join_spans_kernel(largest, total, picked, logps, lse, R, spans, BLOCK_R: tl.
     peak = tl.full([BLOCK_R], -float("inf"), tl.float32)
     sums = tl.zeros([BLOCK_R], tl.float32)
     hit = tl.zeros([BLOCK_R], tl.float32)
-    for span in range(spans):
-        here = span * R.to(tl.int64) + rows
+    here = rows
+    for _ in range(spans):
         other = tl.load(largest + here, mask=real, other=0.0)
         higher = tl.maximum(peak, other)
         anchor = tl.where(higher == -float("inf"), 0.0, higher)
         sums = sums * tl.exp(peak - anchor) + tl.load(total + here, mask=real, other=0.0) * tl.exp(other - anchor)
         hit += tl.load(picked + here, mask=real, other=0.0)
         peak = higher
-    row_lse = peak + tl.log(sums)
-    logp = tl.minimum((hit - peak) - tl.log(sums), 0.0, propagate_nan=tl.PropagateNan.ALL)
+        here += R
+    log_sum = tl.log(sums)
+    row_lse = peak + log_sum
+    logp = tl.minimum((hit - peak) - log_sum, 0.0, propagate_nan=tl.PropagateNan.ALL)
     tl.store(lse + rows, row_lse, mask=real)
     tl.store(logps + rows, logp, mask=real)
 
