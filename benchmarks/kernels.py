@@ -30,6 +30,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from machine import processor, resident
 from torch import Tensor
 from tso_kernels import linear_dual_clip_loss, linear_sequence_logps
 
@@ -268,11 +269,6 @@ def peak(call: Callable[[], object], device: torch.device) -> float:
     return resident("VmHWM") - before
 
 
-def resident(field: str) -> float:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
-    return int(line.split()[1]) / 1024
-
-
 def exact_gradients(batch: Batch) -> list[Tensor]:
     """Plain DPO's gradients of hidden states and weight in float64, written out, a few rows of logits at a time."""
     rows, labels = (t.detach() for t in picked(batch))
@@ -351,7 +347,7 @@ def describe(device: torch.device, dtype: torch.dtype) -> list[str]:
     name = (
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"{_processor()}, {torch.get_num_threads()} threads"
+        else f"{processor()}, {torch.get_num_threads()} threads"
     )
     versions = []
     for package in ("torch", "triton", "tso-kernels", "trl", "liger-kernel", "cut-cross-entropy"):
@@ -367,13 +363,6 @@ def describe(device: torch.device, dtype: torch.dtype) -> list[str]:
         "command: python benchmarks/kernels.py " + " ".join(sys.argv[1:]),
         *absent,
     ]
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if not info.exists():
-        return platform.processor() or "unknown processor"
-    return next(line.split(": ")[1] for line in info.read_text().splitlines() if line.startswith("model name"))
 
 
 def main() -> None:

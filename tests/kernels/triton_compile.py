@@ -50,8 +50,10 @@ def variants(backend, arch):
         blocks = {name: getattr(kernel_file("score_head"), name) for name in ("BLOCK_R", "BLOCK_V", "BLOCK_H", "SPAN")}
         for config in kernel("score_head").configs:
             yield kernel("score_head").fn, types, shape | {"KEEP": more, "WIDEN": False} | blocks, config
+        yield kernel("score_head").fn, types, shape | {"KEEP": more, "WIDEN": False, "R": 1} | blocks, config
     joined = sums | scalars
-    yield kernel("score_head", "join_spans"), joined, {"BLOCK_R": 128}, triton.Config({}, num_warps=4)
+    for ones in ({}, {"R": 1}, {"R": 1, "spans": 1}):  # a launcher makes a constant of an argument that is 1
+        yield kernel("score_head", "join_spans"), joined, {"BLOCK_R": 128} | ones, triton.Config({}, num_warps=4)
     pairs = dict.fromkeys(kernel("pair_terms").arg_names, "*fp32") | {"B": "i32", "beta": "fp32"}
     bounds = {f"{side}_{end}": "fp32" for side in ("chosen", "rejected") for end in ("lower", "upper")}
     yield kernel("pair_terms"), pairs | bounds, {"BLOCK": 128}, triton.Config({}, num_warps=4)
