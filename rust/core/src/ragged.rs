@@ -3,7 +3,12 @@
 //! Ids come as u32, i32 or i64 and offsets as 32 or 64 bits, as Arrow, NumPy and tokenizers hand them out.
 //! Everything after this file sees one row at a time as `&[u32]`.
 
+use rayon::prelude::*;
+
 use crate::{Error, Result};
+
+/// Ids that are checked in one go.
+const PIECE: usize = 1 << 20;
 
 /// The token ids of all rows, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +62,14 @@ impl<'a> Ragged<'a> {
     /// [`Error::Invalid`] for offsets that decrease or leave the ids, a mask of another length, and ids that are
     /// negative or above `u32::MAX`. What lies beneath a null row is not looked at.
     pub fn new(ids: Ids<'a>, offsets: Offsets<'a>, nulls: Option<Vec<bool>>) -> Result<Self> {
-        let batch = Self { ids, offsets, nulls };
+        let mut batch = Self { ids, offsets, nulls };
         batch.check_offsets()?;
         batch.check_nulls()?;
         batch.check_ids()?;
+        if let Ids::I32(ids) = ids {
+            // No id that will be read is negative, so the same bits say the same as u32.
+            batch.ids = Ids::U32(bytemuck::cast_slice(ids));
+        }
         Ok(batch)
     }
 
@@ -103,19 +112,17 @@ impl<'a> Ragged<'a> {
     }
 
     fn check_ids(&self) -> Result<()> {
-        if self.nulls.is_none() {
+        let fits = if self.nulls.is_none() {
             let (start, _) = self.bounds(0);
             let end = self.offsets.at(self.rows());
-            return if self.ids.fit(start, end) {
-                Ok(())
-            } else {
-                Err(self.first_bad_row())
-            };
-        }
-        let fits = (0..self.rows()).all(|row| {
-            let (start, end) = self.bounds(row);
-            self.is_null(row) || self.ids.fit(start, end)
-        });
+            let pieces = (start..end).into_par_iter().step_by(PIECE);
+            pieces.all(|piece| self.ids.fit(piece, end.min(piece + PIECE)))
+        } else {
+            (0..self.rows()).into_par_iter().all(|row| {
+                let (start, end) = self.bounds(row);
+                self.is_null(row) || self.ids.fit(start, end)
+            })
+        };
         if fits { Ok(()) } else { Err(self.first_bad_row()) }
     }
 

@@ -35,43 +35,50 @@ fn both(window: &[u32]) -> u64 {
     u64::from(lane::<HIGH>(window)) << 32 | u64::from(lane::<LOW>(window))
 }
 
-/// Replaces `out` by the hashes of all windows of `n` tokens, in order, with repeats.
+/// The hashes of all windows of `n` tokens, in order, with repeats; they lie in `out`, whose own length says nothing.
 ///
 /// A text shorter than `n` counts as one shingle, the whole text; an empty text has none.
-pub(crate) fn windows(tokens: &[u32], n: usize, out: &mut Vec<u64>) {
-    Arch::new().dispatch(Windows { tokens, n, out });
+pub(crate) fn windows<'a>(tokens: &[u32], n: usize, out: &'a mut Vec<u64>) -> &'a [u64] {
+    Arch::new().dispatch(Windows { tokens, n, out })
 }
 
 /// A call of [`each_window`] that the compiler builds for each vector unit there is.
-struct Windows<'a> {
-    tokens: &'a [u32],
+struct Windows<'a, 'b> {
+    tokens: &'b [u32],
     n: usize,
     out: &'a mut Vec<u64>,
 }
 
-impl WithSimd for Windows<'_> {
-    type Output = ();
+impl<'a> WithSimd for Windows<'a, '_> {
+    type Output = &'a [u64];
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        each_window(self.tokens, self.n, self.out, both);
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        each_window(self.tokens, self.n, self.out, both)
     }
 }
 
 /// The same, but only the low halves of the hashes.
 #[inline(always)]
-pub(crate) fn low_windows(tokens: &[u32], n: usize, out: &mut Vec<u32>) {
-    each_window(tokens, n, out, lane::<LOW>);
+pub(crate) fn low_windows<'a>(tokens: &[u32], n: usize, out: &'a mut Vec<u32>) -> &'a [u32] {
+    each_window(tokens, n, out, lane::<LOW>)
 }
 
 #[inline(always)]
-fn each_window<T: Copy + Default>(tokens: &[u32], n: usize, out: &mut Vec<T>, hash: impl Fn(&[u32]) -> T) {
+fn each_window<'a, T: Copy + Default>(
+    tokens: &[u32],
+    n: usize,
+    out: &'a mut Vec<T>,
+    hash: impl Fn(&[u32]) -> T,
+) -> &'a [T] {
     let count = match tokens.len() {
         0 => 0,
         length => length.saturating_sub(n) + 1,
     };
-    out.clear();
-    out.resize(count, T::default());
+    if out.len() < count {
+        out.resize(count, T::default());
+    }
+    let out = &mut out[..count];
     match n {
         _ if tokens.len() <= n => out.iter_mut().for_each(|place| *place = hash(tokens)),
         // The usual lengths as constants, so that the inner loop unrolls and the outer one becomes vectors.
@@ -83,6 +90,7 @@ fn each_window<T: Copy + Default>(tokens: &[u32], n: usize, out: &mut Vec<T>, ha
             .zip(tokens.windows(n))
             .for_each(|(place, window)| *place = hash(window)),
     }
+    out
 }
 
 // Written to places that exist: what appends to a vector is compiled apart, for the smallest machine.
@@ -97,8 +105,7 @@ fn fixed<const N: usize, T>(tokens: &[u32], out: &mut [T], hash: impl Fn(&[u32])
 
 /// The set of shingles of a text: sorted, without repeats.
 pub(crate) fn set(tokens: &[u32], n: usize) -> Vec<u64> {
-    let mut out = Vec::new();
-    windows(tokens, n, &mut out);
+    let mut out = windows(tokens, n, &mut Vec::new()).to_vec();
     out.sort_unstable();
     out.dedup();
     out
@@ -157,85 +164,82 @@ fn overlap(a: &[u64], b: &[u64], least: usize) -> Option<usize> {
 /// Compares one set of shingles with others, in time linear in their lengths: no sorting.
 #[derive(Default)]
 pub(crate) struct Comparer {
-    one: Table,
-    size: usize,
-    /// In which round another text last had the shingle of a slot.
-    met: Vec<u32>,
-    round: u32,
+    /// The one text's shingles, without repeats.
+    one: Vec<u64>,
+    /// By a few bits of a shingle, its place in `one` plus 1, and 0 where there is none; the next free slot where that is
+    /// taken. So sparse that this is rare. A power of two of them.
+    slots: Vec<u32>,
+    /// A bit for each of `one`: whether the other text has had it.
+    met: Vec<u64>,
     /// The other's own shingles.
-    rest: Table,
+    rest: Vec<u64>,
 }
 
 impl Comparer {
     /// Takes the shingles of one text, repeats and all, to be compared with others.
     pub fn take(&mut self, shingles: &[u64]) {
-        self.one.reset(shingles.len());
-        self.size = shingles.iter().filter(|&&shingle| self.one.insert(shingle)).count();
-        self.met.clear();
-        self.met.resize(self.one.keys.len(), 0);
-        self.round = 0;
+        self.slots.clear();
+        self.slots.resize((4 * shingles.len()).next_power_of_two().max(64), 0);
+        self.one.resize(shingles.len(), 0);
+        let (one, slots) = (&mut self.one[..], &mut self.slots[..]);
+        let mut distinct = 0;
+        for &shingle in shingles {
+            if let Err(slot) = find(one, slots, shingle) {
+                one[distinct] = shingle;
+                distinct += 1;
+                slots[slot] = distinct as u32;
+            }
+        }
+        self.one.truncate(distinct);
     }
 
     /// Jaccard similarity with the shingles of another text, if it reaches `threshold`.
     pub fn jaccard_from(&mut self, shingles: &[u64], threshold: f64) -> Option<f64> {
-        self.rest.reset(shingles.len());
-        self.round += 1;
-        let (mut shared, mut others) = (0, 0);
+        self.met.clear();
+        self.met.resize(self.one.len().div_ceil(64), 0);
+        self.rest.resize(shingles.len(), 0);
+        let (one, slots, met, rest) = (&self.one[..], &self.slots[..], &mut self.met[..], &mut self.rest[..]);
+        let (mut shared, mut others, mut next) = (0, 0, 0);
         for &shingle in shingles {
-            match self.one.find(shingle) {
-                Some(slot) => {
-                    shared += usize::from(self.met[slot] != self.round);
-                    self.met[slot] = self.round;
+            // Similar texts have long runs in common: what follows is looked at before the table.
+            let found = match one.get(next) {
+                Some(&following) if following == shingle => Ok(next),
+                _ => find(one, slots, shingle),
+            };
+            match found {
+                Ok(place) => {
+                    next = place + 1;
+                    let (word, bit) = (&mut met[place / 64], 1 << (place % 64));
+                    shared += usize::from(*word & bit == 0);
+                    *word |= bit;
                 }
-                None => others += usize::from(self.rest.insert(shingle)),
+                Err(_) => {
+                    rest[others] = shingle;
+                    others += 1;
+                }
             }
         }
-        let similarity = ratio(shared, self.size, shared + others);
+        if ratio(shared, one.len(), shared) < threshold {
+            return None; // whatever the rest is
+        }
+        self.rest.truncate(others);
+        self.rest.sort_unstable();
+        self.rest.dedup();
+        let similarity = ratio(shared, self.one.len(), shared + self.rest.len());
         (similarity >= threshold).then_some(similarity)
     }
 }
 
-/// A set of hashes by open addressing. Entries of earlier sets have an older stamp and need no clearing.
-#[derive(Default)]
-struct Table {
-    keys: Vec<u64>,
-    stamps: Vec<u32>,
-    stamp: u32,
-}
-
-impl Table {
-    /// Becomes empty, with room for `most` hashes at no more than half of its slots.
-    fn reset(&mut self, most: usize) {
-        let slots = (2 * most).next_power_of_two().max(16);
-        if slots > self.keys.len() || self.stamp == u32::MAX {
-            let slots = slots.max(self.keys.len());
-            (self.keys, self.stamps, self.stamp) = (vec![0; slots], vec![0; slots], 0);
+/// The place of a shingle in `one`, or the free slot where that would be noted.
+#[inline(always)]
+fn find(one: &[u64], slots: &[u32], shingle: u64) -> Result<usize, usize> {
+    let mask = slots.len() - 1;
+    let mut slot = shingle as usize & mask;
+    loop {
+        match slots[slot] as usize {
+            0 => return Err(slot),
+            place if one[place - 1] == shingle => return Ok(place - 1),
+            _ => slot = (slot + 1) & mask,
         }
-        self.stamp += 1;
-    }
-
-    /// False where it was there already.
-    fn insert(&mut self, key: u64) -> bool {
-        let slot = self.slot(key);
-        if self.stamps[slot] == self.stamp {
-            return false;
-        }
-        (self.keys[slot], self.stamps[slot]) = (key, self.stamp);
-        true
-    }
-
-    fn find(&self, key: u64) -> Option<usize> {
-        let slot = self.slot(key);
-        (self.stamps[slot] == self.stamp).then_some(slot)
-    }
-
-    /// Where the key is, or the free slot where it would be.
-    fn slot(&self, key: u64) -> usize {
-        let mask = self.keys.len() - 1;
-        let mut slot = key as usize & mask;
-        while self.stamps[slot] == self.stamp && self.keys[slot] != key {
-            slot = (slot + 1) & mask;
-        }
-        slot
     }
 }

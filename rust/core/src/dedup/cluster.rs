@@ -1,5 +1,8 @@
 //! From links to clusters: union-find rooted at the smallest member, or stars around the preferred members.
 
+use std::cmp::Ordering;
+
+use super::exact::NONE;
 use super::{Edge, Keep, Link};
 use crate::ragged::Texts;
 
@@ -46,15 +49,43 @@ impl UnionFind {
     }
 }
 
-/// How much each row is to be preferred: larger is better, the smaller row wins a tie.
-pub(crate) fn preference(keep: Keep<'_>, rows: usize, texts: &[&dyn Texts]) -> Vec<f64> {
-    match keep {
-        Keep::First => vec![0.0; rows],
-        Keep::Longest => (0..rows)
-            .map(|row| texts.iter().map(|t| t.length(row) as f64).sum())
-            .collect(),
-        // Adding 0.0 turns -0.0 into 0.0, which a total order would tell apart.
-        Keep::Score(score) => score.iter().map(|score| score + 0.0).collect(),
+/// How much each row is to be preferred.
+pub(crate) struct Preference<'a> {
+    keep: Keep<'a>,
+    texts: &'a [&'a dyn Texts],
+}
+
+impl<'a> Preference<'a> {
+    /// `texts`: the columns whose tokens make a row long.
+    pub fn new(keep: Keep<'a>, texts: &'a [&'a dyn Texts]) -> Self {
+        Self { keep, texts }
+    }
+
+    /// Larger is better.
+    fn of(&self, row: u32) -> f64 {
+        match self.keep {
+            Keep::First => 0.0,
+            Keep::Longest => self.texts.iter().map(|texts| texts.length(row as usize) as f64).sum(),
+            // Adding 0.0 turns -0.0 into 0.0, which a total order would tell apart.
+            Keep::Score(scores) => scores[row as usize] + 0.0,
+        }
+    }
+
+    /// Which of two rows is preferred: `Less` where it is the first. The smaller row wins a tie.
+    pub fn order(&self, a: u32, b: u32) -> Ordering {
+        match self.keep {
+            Keep::First => a.cmp(&b),
+            Keep::Longest | Keep::Score(_) => self.of(b).total_cmp(&self.of(a)).then(a.cmp(&b)),
+        }
+    }
+
+    /// The preferred one of two rows, of which the first may be [`NONE`].
+    pub fn better(&self, best: u32, row: u32) -> u32 {
+        if best == NONE || self.order(row, best).is_lt() {
+            row
+        } else {
+            best
+        }
     }
 }
 
@@ -64,11 +95,11 @@ pub(crate) struct Clusters {
     pub edges: Vec<Edge>,
 }
 
-/// Groups nodes by the links between them. `best[node]` is the preference and the preferred row of the node.
-pub(crate) fn cluster(link: Link, best: &[(f64, u32)], edges: Vec<Edge>) -> Clusters {
+/// Groups nodes by the links between them. `best[node]` is the preferred row of the node.
+pub(crate) fn cluster(link: Link, best: &[u32], preference: &Preference<'_>, edges: Vec<Edge>) -> Clusters {
     match link {
         Link::Component => component(best.len(), edges),
-        Link::Star => star(best, &edges),
+        Link::Star => star(best, preference, &edges),
     }
 }
 
@@ -85,14 +116,11 @@ fn component(nodes: usize, mut edges: Vec<Edge>) -> Clusters {
 /// The most preferred free node becomes a centre and takes its free neighbours, until none is free.
 ///
 /// So each member is directly linked to its centre, and no chain can swallow unlike texts.
-fn star(best: &[(f64, u32)], edges: &[Edge]) -> Clusters {
+fn star(best: &[u32], preference: &Preference<'_>, edges: &[Edge]) -> Clusters {
     const FREE: u32 = u32::MAX;
     let around = Neighbours::new(best.len(), edges);
     let mut order: Vec<u32> = (0..best.len() as u32).collect();
-    order.sort_unstable_by(|&a, &b| {
-        let ((a, row_a), (b, row_b)) = (best[a as usize], best[b as usize]);
-        b.total_cmp(&a).then(row_a.cmp(&row_b))
-    });
+    order.sort_unstable_by(|&a, &b| preference.order(best[a as usize], best[b as usize]));
     let mut of_node = vec![FREE; best.len()];
     let mut spokes = Vec::new();
     for centre in order {

@@ -1,11 +1,14 @@
 //! Exact duplicates: rows of the same group with the same tokens become one node.
 //!
-//! Grouping goes by a 64-bit hash, and every row is then compared with the node it would join, so that no hash collision
+//! Grouping goes by a 32-bit hash, and every row is then compared with the node it would join, so that no hash collision
 //! merges unlike texts. Knows nothing of similarity.
 
-use rayon::prelude::*;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use std::iter;
 
+use rayon::prelude::*;
+use twox_hash::XxHash3_64;
+
+use super::buckets::{self, Scratch};
 use crate::Result;
 use crate::ragged::Texts;
 use crate::run::Stop;
@@ -24,57 +27,73 @@ pub(crate) struct Nodes {
     pub group: Vec<i64>,
 }
 
+impl Nodes {
+    /// Each row that is not null, and its node.
+    pub fn rows(&self) -> impl Iterator<Item = (u32, usize)> {
+        let all = (0..).zip(&self.of_row);
+        all.filter(|(_, node)| **node != NONE)
+            .map(|(row, &node)| (row, node as usize))
+    }
+}
+
 /// Interns all rows; rows of unlike groups (`group(row)`) never share a node.
 pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, stop: &Stop) -> Result<Nodes> {
-    let mut keyed = hash_rows(texts, &group, stop)?;
-    keyed.par_sort_unstable();
-    let mut first_of_row: Vec<u32> = (0..texts.rows() as u32).collect();
-    for row in (0..texts.rows()).filter(|&row| texts.is_null(row)) {
-        first_of_row[row] = NONE;
+    let rows = texts.rows();
+    let keys = keys(texts, &group, stop)?;
+    let shared = buckets::group(rows, iter::once(&keys[..]), &mut Scratch::default(), stop)?;
+    let same = |a: u32, b: u32, left: &mut Vec<u32>, right: &mut Vec<u32>| {
+        let (a, b) = (a as usize, b as usize);
+        group(a) == group(b) && texts.read(a, left) == texts.read(b, right)
+    };
+    let mut first_of_row: Vec<u32> = (0..rows as u32).collect();
+    let equal: Vec<bool> = shared
+        .couples
+        .par_iter()
+        .map_init(<(Vec<u32>, Vec<u32>)>::default, |(left, right), &(a, b)| {
+            same(a, b, left, right)
+        })
+        .collect();
+    for (&(first, second), _) in shared.couples.iter().zip(&equal).filter(|(_, equal)| **equal) {
+        first_of_row[second as usize] = first;
     }
-    let runs: Vec<_> = keyed.chunk_by(|a, b| a.0 == b.0).filter(|run| run.len() > 1).collect();
-    let owners: Vec<Vec<u32>> = runs.par_iter().map(|run| owners(texts, &group, run)).collect();
-    for (run, owners) in runs.iter().zip(&owners) {
-        for (&(_, row), &owner) in run.iter().zip(owners) {
-            first_of_row[row as usize] = owner;
-        }
+    let owners: Vec<Vec<u32>> = (0..shared.crowds.len())
+        .into_par_iter()
+        .map(|crowd| owners(shared.crowds.get(crowd), same))
+        .collect();
+    for (&row, owner) in shared.crowds.iter().flatten().zip(owners.into_iter().flatten()) {
+        first_of_row[row as usize] = owner;
+    }
+    for row in (0..rows).filter(|&row| texts.is_null(row)) {
+        first_of_row[row] = NONE;
     }
     stop.check()?;
     Ok(number(first_of_row, group))
 }
 
-/// A hash of group and tokens and the number of each row that is not null.
-fn hash_rows(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<(u64, u32)>> {
-    let mut keyed = vec![(0, NONE); texts.rows()];
-    keyed
-        .par_iter_mut()
-        .enumerate()
-        .try_for_each_init(Vec::new, |buffer, (row, entry)| {
-            if let Some(tokens) = texts.read(row, buffer) {
-                *entry = (hash(tokens, group(row)), row as u32);
-            }
-            stop.check()
-        })?;
-    keyed.retain(|entry| entry.1 != NONE);
-    Ok(keyed)
+/// A hash of group and tokens of each row; what a null row gets says nothing.
+fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<u32>> {
+    (0..texts.rows())
+        .into_par_iter()
+        .map_init(Vec::new, |buffer, row| {
+            stop.check()?;
+            let tokens = texts.read(row, buffer);
+            Ok(tokens.map_or(row as u32, |tokens| hash(tokens, group(row))))
+        })
+        .collect()
 }
 
 /// Hash of the tokens as they lie in memory: it never leaves this call.
-fn hash(tokens: &[u32], group: i64) -> u64 {
-    xxh3_64_with_seed(bytemuck::cast_slice(tokens), group as u64)
+fn hash(tokens: &[u32], group: i64) -> u32 {
+    XxHash3_64::oneshot_with_seed(group as u64, bytemuck::cast_slice(tokens)) as u32
 }
 
-/// For each row of a run of equal hashes, the first row of the run with the same tokens in the same group.
-fn owners(texts: &dyn Texts, group: impl Fn(usize) -> i64, run: &[(u64, u32)]) -> Vec<u32> {
+/// For each of some rows with one hash, the first of them that is the same.
+fn owners(rows: &[u32], same: impl Fn(u32, u32, &mut Vec<u32>, &mut Vec<u32>) -> bool) -> Vec<u32> {
     let (mut left, mut right) = (Vec::new(), Vec::new());
     let mut distinct: Vec<u32> = Vec::new();
-    run.iter()
-        .map(|&(_, row)| {
-            let same = |&&owner: &&u32| {
-                group(owner as usize) == group(row as usize)
-                    && texts.read(owner as usize, &mut left) == texts.read(row as usize, &mut right)
-            };
-            if let Some(&owner) = distinct.iter().find(same) {
+    rows.iter()
+        .map(|&row| {
+            if let Some(&owner) = distinct.iter().find(|&&owner| same(owner, row, &mut left, &mut right)) {
                 return owner;
             }
             distinct.push(row);

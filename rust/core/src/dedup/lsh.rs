@@ -1,66 +1,99 @@
-//! Locality-sensitive hashing: texts whose keys agree in a band are compared, one band at a time.
+//! Locality-sensitive hashing: texts whose keys agree in a band are compared.
 //!
-//! Bands are worked off in order and the buckets of a band are independent of one another, so the result is the
-//! same on any number of threads.
+//! Crowds, which share a key with several, come first, one band after the other; what they join need not be compared as a
+//! couple. Crowds of a band are independent of one another, and so are couples, so the result is the same on any number
+//! of threads.
 
 use rayon::prelude::*;
 
 use super::Edge;
+use super::buckets::{self, Shared};
 use super::cluster::UnionFind;
 use super::minhash::{self, Sketcher};
 use super::near::{Corpus, Links};
-use crate::Result;
+use super::verify::{self, Verifier};
 use crate::run::Stop;
-use crate::shingle::Comparer;
+use crate::{Error, Result};
 
-/// In a bucket, each text is compared with this many predecessors ...
+/// In a crowd, each text is compared with this many predecessors ...
 const WINDOW: usize = 256;
-/// ... and with the first few texts of the bucket. Other pairs of an oversized bucket count as uncompared.
+/// ... and with the first few texts of the crowd. Other pairs of an oversized crowd count as uncompared.
 const LEADERS: usize = 16;
+
+/// Members at most whose keys lie together, band by band, so that a band is read without the others.
+const BLOCK: usize = 1024;
+/// Blocks at least, for as many threads to fill them.
+const BLOCKS: usize = 64;
 
 /// The keys of all members, and in which bands a member's bucket was too large to compare in full.
 struct Sketches {
+    members: usize,
     bands: usize,
+    /// Members in a block.
+    block: usize,
+    /// Blocks of [bands, block].
     keys: Vec<u32>,
     oversized: Vec<u64>,
 }
 
 impl Sketches {
     fn new(corpus: &Corpus<'_>, threshold: f64, stop: &Stop) -> Result<Self> {
-        let sketcher = Sketcher::new(threshold);
+        let (sketcher, members) = (Sketcher::new(threshold), corpus.len());
         let bands = sketcher.bands();
-        let mut keys = vec![0; corpus.len() * bands];
-        keys.par_chunks_exact_mut(bands).enumerate().try_for_each_init(
-            <(Vec<u32>, minhash::Scratch)>::default,
-            |(buffer, scratch), (member, keys)| {
-                let salt = corpus.salt(member as u32);
-                let tokens = corpus.tokens(member as u32, buffer);
-                sketcher.keys(tokens, corpus.ngram(), salt, scratch, keys);
-                stop.check()
+        let size = (members / BLOCKS).clamp(1, BLOCK);
+        let mut keys = vec![0; members.div_ceil(size) * size * bands];
+        keys.par_chunks_exact_mut(size * bands).enumerate().try_for_each_init(
+            || (Vec::new(), minhash::Scratch::default(), vec![0; bands]),
+            |(buffer, scratch, own), (block, keys)| {
+                for (place, member) in (block * size..members).take(size).enumerate() {
+                    stop.check()?;
+                    let salt = corpus.salt(member as u32);
+                    let tokens = corpus.tokens(member as u32, buffer);
+                    sketcher.keys(tokens, corpus.ngram(), salt, scratch, own);
+                    for (band, &key) in own.iter().enumerate() {
+                        keys[band * size + place] = key;
+                    }
+                }
+                Ok::<_, Error>(())
             },
         )?;
         Ok(Self {
+            members,
             bands,
+            block: size,
             keys,
-            oversized: vec![0; corpus.len()],
+            oversized: vec![0; members],
         })
     }
 
     fn key(&self, member: u32, band: usize) -> u32 {
-        self.keys[member as usize * self.bands + band]
+        let (block, place) = (member as usize / self.block, member as usize % self.block);
+        self.keys[(block * self.bands + band) * self.block + place]
     }
 
-    /// Members by key, then number: the key above the number, in one integer.
-    fn sorted(&self, band: usize) -> Vec<u64> {
-        let mut entries: Vec<_> = (0..self.oversized.len() as u32)
-            .into_par_iter()
-            .map(|member| u64::from(self.key(member, band)) << 32 | u64::from(member))
+    /// The keys of all members in one band, in pieces.
+    fn band(&self, band: usize) -> impl Iterator<Item = &[u32]> + Clone {
+        let (size, members) = (self.block, self.members);
+        let blocks = self.keys.chunks_exact(size * self.bands).enumerate();
+        blocks.map(move |(block, keys)| &keys[band * size..][..size.min(members - block * size)])
+    }
+
+    /// The members that share a key, band by band.
+    fn shared(&self, stop: &Stop) -> Result<Vec<Shared>> {
+        let bands: Vec<usize> = (0..self.bands).collect();
+        // A part for each thread: what a part needs is large, and memory is slow to get.
+        let parts = bands.par_chunks(self.bands.div_ceil(rayon::current_num_threads()));
+        let found: Result<Vec<Vec<Shared>>> = parts
+            .map(|bands| {
+                let mut scratch = buckets::Scratch::default();
+                let group = |&band: &usize| buckets::group(self.members, self.band(band), &mut scratch, stop);
+                bands.iter().map(group).collect()
+            })
             .collect();
-        entries.par_sort_unstable();
-        entries
+        Ok(found?.into_iter().flatten().collect())
     }
 
-    /// Whether an earlier band already brought the two together, in a bucket that was compared in full.
+    /// Whether an earlier band already brought the two together, in a crowd that was compared in full.
     fn met_before(&self, a: u32, b: u32, band: usize) -> bool {
         let oversized = self.oversized[a as usize];
         (0..band).any(|band| oversized >> band & 1 == 0 && self.key(a, band) == self.key(b, band))
@@ -70,98 +103,89 @@ impl Sketches {
 /// Adds the links between members that agree in a band and reach the threshold.
 pub(crate) fn search(corpus: &Corpus<'_>, threshold: f64, links: &mut Links, stop: &Stop) -> Result<()> {
     let mut sketches = Sketches::new(corpus, threshold, stop)?;
-    for band in 0..sketches.bands {
-        stop.check()?;
-        let sorted = sketches.sorted(band);
-        let buckets: Vec<&[u64]> = sorted
-            .chunk_by(|a, b| a >> 32 == b >> 32)
-            .filter(|bucket| bucket.len() > 1)
-            .collect();
-        let found: Result<Vec<_>> = buckets
-            .par_iter()
-            .map_init(Scratch::default, |scratch, entries| {
-                let bucket = Bucket {
-                    corpus,
-                    sketches: &sketches,
-                    entries,
-                    band,
-                    joined: links
-                        .forest()
-                        .then(|| connected(entries.iter().map(|&entry| links.label(entry as u32)))),
-                };
-                bucket.compare(threshold, scratch, stop)
-            })
+    let (couples, crowds): (Vec<_>, Vec<_>) = sketches
+        .shared(stop)?
+        .into_iter()
+        .map(|shared| (shared.couples, shared.crowds))
+        .unzip();
+    for (band, crowds) in crowds.iter().enumerate() {
+        let found: Result<Vec<_>> = (0..crowds.len())
+            .into_par_iter()
+            .map_init(
+                || Verifier::new(corpus, threshold),
+                |verifier, crowd| {
+                    let members = crowds.get(crowd);
+                    let joined = links.forest().then(|| connected(links, members));
+                    let crowd = Crowd {
+                        corpus,
+                        sketches: &sketches,
+                        members,
+                        band,
+                        joined,
+                    };
+                    crowd.compare(verifier, stop)
+                },
+            )
             .collect();
         for (edges, uncompared) in found? {
             links.extend(edges);
             links.uncompared += uncompared;
         }
-        for &entry in buckets
-            .iter()
-            .filter(|bucket| bucket.len() > WINDOW + 1)
-            .flat_map(|bucket| bucket.iter())
-        {
-            sketches.oversized[entry as u32 as usize] |= 1 << band;
+        for &member in crowds.iter().filter(|members| members.len() > WINDOW + 1).flatten() {
+            sketches.oversized[member as usize] |= 1 << band;
         }
     }
+    let couples = distinct(couples.concat(), |&(i, j)| {
+        corpus.group(i) == corpus.group(j) && !(links.forest() && links.label(i) == links.label(j))
+    });
+    links.extend(verify::links(corpus, threshold, &couples, stop)?);
     Ok(())
 }
 
-/// What a thread needs to compare texts.
-#[derive(Default)]
-struct Scratch {
-    comparer: Comparer,
-    tokens: Vec<u32>,
-    shingles: Vec<u64>,
+/// Couples that are wanted, each once, ascending: the texts of the smaller members are then read in the order they lie in.
+fn distinct(mut couples: Vec<(u32, u32)>, wanted: impl Fn(&(u32, u32)) -> bool + Sync) -> Vec<(u32, u32)> {
+    couples.par_sort_unstable();
+    couples.dedup();
+    couples.retain(wanted);
+    couples
 }
 
-/// Members that share a key.
-struct Bucket<'a> {
+/// More than two members that share a key.
+struct Crowd<'a> {
     corpus: &'a Corpus<'a>,
     sketches: &'a Sketches,
-    entries: &'a [u64],
+    members: &'a [u32],
     band: usize,
     /// What is known to be connected, by position; `None` where every link is wanted.
     joined: Option<UnionFind>,
 }
 
-impl Bucket<'_> {
-    fn compare(mut self, threshold: f64, scratch: &mut Scratch, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
+impl Crowd<'_> {
+    fn compare(mut self, verifier: &mut Verifier<'_>, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
         let mut edges = Vec::new();
         let mut uncompared = 0;
-        for place in 1..self.entries.len() {
+        for place in 1..self.members.len() {
             stop.check()?;
             let nearest = place.saturating_sub(WINDOW);
             let leaders = LEADERS.min(nearest);
             uncompared += (nearest - leaders) as u64;
-            let mut taken = false;
             for earlier in (0..leaders).chain(nearest..place) {
                 if !self.is_news(earlier, place) {
                     continue;
                 }
-                if !taken {
-                    self.corpus
-                        .windows(self.member(place), &mut scratch.tokens, &mut scratch.shingles);
-                    scratch.comparer.take(&scratch.shingles);
-                    taken = true;
+                if let Some(edge) = verifier.link(self.member(place), self.member(earlier)) {
+                    edges.push(edge);
+                    if let Some(sets) = &mut self.joined {
+                        sets.join(earlier as u32, place as u32);
+                    }
                 }
-                self.corpus
-                    .windows(self.member(earlier), &mut scratch.tokens, &mut scratch.shingles);
-                let Some(jaccard) = scratch.comparer.jaccard_from(&scratch.shingles, threshold) else {
-                    continue;
-                };
-                if let Some(sets) = &mut self.joined {
-                    sets.join(earlier as u32, place as u32);
-                }
-                let (i, j) = (self.member(earlier), self.member(place));
-                edges.push(Edge { i, j, jaccard });
             }
         }
         Ok((edges, uncompared))
     }
 
     fn member(&self, place: usize) -> u32 {
-        self.entries[place] as u32
+        self.members[place]
     }
 
     /// Whether a link between two places would say anything new, and may be.
@@ -177,10 +201,10 @@ impl Bucket<'_> {
     }
 }
 
-/// Positions with equal labels, joined.
-fn connected(labels: impl ExactSizeIterator<Item = u32>) -> UnionFind {
-    let mut sets = UnionFind::new(labels.len());
-    let mut order: Vec<(u32, u32)> = labels.zip(0..).collect();
+/// Positions of members that are connected, joined.
+fn connected(links: &Links, members: &[u32]) -> UnionFind {
+    let mut sets = UnionFind::new(members.len());
+    let mut order: Vec<(u32, u32)> = members.iter().map(|&member| links.label(member)).zip(0..).collect();
     order.sort_unstable();
     for pair in order.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
         sets.join(pair[0].1, pair[1].1);

@@ -1,9 +1,9 @@
 //! Sketches: 64 minima of a shingle set (fast similarity sketches; Dahlgaard, Knudsen and Thorup, 2017), folded into one key
 //! per band.
 //!
-//! Each round hashes every shingle into one of the 64 places, which keeps its smallest value; a place that stays empty is
-//! filled by a later round. Two sets agree in one place with probability J (their Jaccard similarity), in a band of r
-//! places with J^r, as with 64 independent minima, for little more than one hash a shingle.
+//! Each shingle is hashed into one of the 64 places, which keeps the smallest hash. A place that stays empty takes the
+//! smallest of all shingles by a hash function of its own. Two sets agree in one place with probability J (their Jaccard
+//! similarity), in a band of r places with J^r, as with 64 independent minima, for little more than one hash a shingle.
 
 use pulp::{Arch, Simd, WithSimd};
 
@@ -15,6 +15,10 @@ const PLACES: usize = 64;
 const VALUE_BITS: u32 = 32 - PLACES.ilog2();
 /// A place that no shingle has reached.
 const EMPTY: u32 = u32::MAX;
+/// Lanes of the widest vectors.
+const LANES: usize = 16;
+/// From one empty place for so many hashes, all places are filled side by side.
+const DENSE: usize = 8;
 /// Share of the pairs right at the threshold that the bands have to bring together.
 const RECALL: f64 = 0.9995;
 
@@ -26,7 +30,6 @@ pub(crate) struct Sketcher {
 /// What a thread needs to sketch texts.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    shingles: Vec<u32>,
     hashes: Vec<u32>,
 }
 
@@ -51,72 +54,113 @@ impl Sketcher {
     ///
     /// Keys of 32 bits bring together a few texts too many, which the exact comparison parts again.
     pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, scratch: &mut Scratch, keys: &mut [u32]) {
-        let minima = Arch::new().dispatch(Minima { tokens, ngram, scratch });
-        let salt = (salt ^ (salt >> 32)) as u32;
-        for (key, band) in keys.iter_mut().zip(minima.chunks_exact(self.per_band)) {
-            *key = band.iter().fold(salt, |key, &minimum| mix(key ^ minimum));
-        }
+        keys.fill((salt ^ (salt >> 32)) as u32);
+        Arch::new().dispatch(Keys {
+            tokens,
+            ngram,
+            hashes: &mut scratch.hashes,
+            keys,
+        });
     }
 }
 
-/// The sketch of a text, as code that the compiler builds for each vector unit there is.
-struct Minima<'a> {
+/// The keys of a text, as code that the compiler builds for each vector unit there is.
+struct Keys<'a> {
     tokens: &'a [u32],
     ngram: usize,
-    scratch: &'a mut Scratch,
+    hashes: &'a mut Vec<u32>,
+    keys: &'a mut [u32],
 }
 
-impl WithSimd for Minima<'_> {
-    type Output = [u32; PLACES];
+impl WithSimd for Keys<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
-        let Scratch { shingles, hashes } = self.scratch;
-        low_windows(self.tokens, self.ngram, shingles);
-        let mut minima = [EMPTY; PLACES];
-        if shingles.is_empty() {
-            return minima;
-        }
-        lower(&mut minima, shingles, 0);
-        for round in 1..PLACES as u32 {
-            if !minima.contains(&EMPTY) {
-                return minima;
+    fn with_simd<S: Simd>(self, _: S) {
+        let count = low_windows(self.tokens, self.ngram, self.hashes).len();
+        let minima = minima(self.hashes, count);
+        // A band takes one place from each part of the sketch, so that all keys are folded side by side.
+        for part in minima.chunks_exact(self.keys.len()) {
+            for (key, &minimum) in self.keys.iter_mut().zip(part) {
+                *key = mix(*key ^ minimum);
             }
-            rehash(shingles, round, hashes);
-            lower(&mut minima, hashes, round);
         }
-        // So few shingles that chance fills no more: each place that is left takes their smallest hash of its own.
-        for (place, minimum) in minima.iter_mut().enumerate().filter(|(_, minimum)| **minimum == EMPTY) {
-            rehash(shingles, (PLACES + place) as u32, hashes);
-            *minimum = hashes.iter().fold(EMPTY, |low, &hash| low.min(hash));
-        }
-        minima
     }
 }
 
-/// Lets every hash lower the value of its place. Values of a later round are larger, so they only fill empty places.
+/// The sketch of the first `count` hashes. What comes after them is overwritten.
 #[inline(always)]
-fn lower(minima: &mut [u32; PLACES], hashes: &[u32], round: u32) {
-    let tag = round << VALUE_BITS;
-    for &hash in hashes {
+fn minima(hashes: &mut Vec<u32>, count: usize) -> [u32; PLACES] {
+    let mut minima = [EMPTY; PLACES];
+    if count == 0 {
+        return minima;
+    }
+    for &hash in &hashes[..count] {
         let place = &mut minima[(hash >> VALUE_BITS) as usize % PLACES];
-        *place = (*place).min(hash & ((1 << VALUE_BITS) - 1) | tag);
+        *place = (*place).min(hash);
+    }
+    // Few shingles leave places empty: such a place takes the smallest of hashes of its own.
+    let empty = minima.iter().filter(|&&minimum| minimum == EMPTY).count();
+    if empty * DENSE > count {
+        fill_all(&mut minima, &hashes[..count]);
+    } else if empty > 0 {
+        // Repeats change no set, and leave the loops on vectors no remainder.
+        let padded = count.next_multiple_of(LANES);
+        hashes.resize(hashes.len().max(padded), 0);
+        let first = hashes[0];
+        hashes[count..padded].fill(first);
+        fill_each(&mut minima, &hashes[..padded]);
+    }
+    minima
+}
+
+/// Fills empty places one after the other: few places, many hashes.
+#[inline(always)]
+fn fill_each(minima: &mut [u32; PLACES], hashes: &[u32]) {
+    for (place, minimum) in minima.iter_mut().enumerate().filter(|(_, minimum)| **minimum == EMPTY) {
+        let own = hashes.iter().map(|hash| hash.wrapping_mul(OWN[place]));
+        *minimum = apart(own.fold(EMPTY, u32::min), place);
     }
 }
 
+/// Fills empty places side by side: many places, few hashes.
 #[inline(always)]
-fn rehash(shingles: &[u32], round: u32, hashes: &mut Vec<u32>) {
-    hashes.clear();
-    hashes.resize(shingles.len(), 0);
-    let turn = round.wrapping_mul(0x9E37_79B9);
-    for (hash, &shingle) in hashes.iter_mut().zip(shingles) {
-        *hash = mix(mix(shingle ^ turn).wrapping_add(turn));
+fn fill_all(minima: &mut [u32; PLACES], hashes: &[u32]) {
+    let mut least = [EMPTY; PLACES];
+    for hash in hashes {
+        for (least, own) in least.iter_mut().zip(&OWN) {
+            *least = (*least).min(hash.wrapping_mul(*own));
+        }
+    }
+    for (place, (minimum, least)) in minima.iter_mut().zip(least).enumerate() {
+        *minimum = if *minimum == EMPTY {
+            apart(least, place)
+        } else {
+            *minimum
+        };
     }
 }
+
+/// A value with the first bits of the next place, so that it equals none that a hash has in its own.
+#[inline(always)]
+fn apart(least: u32, place: usize) -> u32 {
+    least >> PLACES.ilog2() | (place as u32 + 1) << VALUE_BITS
+}
+
+/// By what the hashes of an empty place are multiplied.
+const OWN: [u32; PLACES] = {
+    let mut factors = [0; PLACES];
+    let mut place = 0;
+    while place < PLACES {
+        factors[place] = mix(place as u32 + 1) | 1;
+        place += 1;
+    }
+    factors
+};
 
 /// Spreads the bits of a word: a bijection.
 #[inline(always)]
-fn mix(mut x: u32) -> u32 {
+const fn mix(mut x: u32) -> u32 {
     x = (x ^ (x >> 16)).wrapping_mul(0x21F0_AAAD);
     x = (x ^ (x >> 15)).wrapping_mul(0x735A_2D97);
     x ^ (x >> 15)

@@ -3,6 +3,7 @@
 //! Null rows take part in nothing: they are kept, alone in their cluster. Empty rows are exact duplicates of one
 //! another and near-duplicates of nothing.
 
+mod buckets;
 mod cluster;
 mod contradictions;
 mod cycles;
@@ -14,13 +15,14 @@ mod near;
 mod pairs;
 mod prefix;
 mod table;
+mod verify;
 
 pub use pairs::{PairOptions, PairResult, Pairs, Scope, dedup_pairs};
 
 use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result};
-use cluster::{cluster, preference};
+use cluster::{Preference, cluster};
 use exact::{NONE, Nodes, intern};
 use near::{Corpus, Search};
 
@@ -131,15 +133,25 @@ pub fn dedup_texts(texts: &dyn Texts, options: TextOptions<'_>, stop: &Stop) -> 
     };
     let corpus = Corpus::new(texts, &nodes, options.ngram, |_| true);
     let (edges, uncompared) = near::links(&corpus, search, stop)?;
-    let preference = preference(options.keep, rows, &[texts]);
+    let columns = [texts];
+    let preference = Preference::new(options.keep, &columns);
     Ok(settle(&nodes, edges, &preference, options.link, uncompared))
 }
 
 /// Clusters the nodes, keeps the preferred row of each cluster, and says why the others go.
-fn settle(nodes: &Nodes, edges: Vec<Edge>, preference: &[f64], link: Link, uncompared: u64) -> TextResult {
-    let best = best_rows(nodes, preference);
-    let clusters = cluster(link, &best, edges);
-    let kept = best_of_clusters(&best, &clusters.of_node);
+fn settle(nodes: &Nodes, edges: Vec<Edge>, preference: &Preference<'_>, link: Link, uncompared: u64) -> TextResult {
+    let mut best = vec![NONE; nodes.first.len()];
+    for (row, node) in nodes.rows() {
+        best[node] = preference.better(best[node], row);
+    }
+    let clusters = cluster(link, &best, preference, edges);
+    // By the label of a cluster: the row that stays, and the smallest one.
+    let (mut kept, mut smallest) = (vec![NONE; best.len()], vec![NONE; best.len()]);
+    for (&label, (&best, &first)) in clusters.of_node.iter().zip(best.iter().zip(&nodes.first)) {
+        let label = label as usize;
+        kept[label] = preference.better(kept[label], best);
+        smallest[label] = smallest[label].min(first);
+    }
     let rows = nodes.of_row.len();
     let mut result = TextResult {
         keep: vec![true; rows],
@@ -148,48 +160,15 @@ fn settle(nodes: &Nodes, edges: Vec<Edge>, preference: &[f64], link: Link, uncom
         edges: in_rows(nodes, &clusters.edges),
         uncompared,
     };
-    let mut smallest = vec![NONE; nodes.first.len()];
-    for row in 0..rows {
-        let node = nodes.of_row[row];
-        if node == NONE {
-            continue;
-        }
-        let label = clusters.of_node[node as usize] as usize;
-        smallest[label] = smallest[label].min(row as u32);
-        result.cluster[row] = i64::from(smallest[label]);
-        result.keep[row] = kept[label].1 as usize == row;
-        if !result.keep[row] {
-            let preferred = best[node as usize].1 as usize == row;
-            result.reason[row] = if preferred { reason::NEAR } else { reason::EXACT };
+    for (row, node) in nodes.rows() {
+        let label = clusters.of_node[node] as usize;
+        result.cluster[row as usize] = i64::from(smallest[label]);
+        if kept[label] != row {
+            result.keep[row as usize] = false;
+            result.reason[row as usize] = if best[node] == row { reason::NEAR } else { reason::EXACT };
         }
     }
     result
-}
-
-/// Preference and number of the most preferred row of each node.
-fn best_rows(nodes: &Nodes, preference: &[f64]) -> Vec<(f64, u32)> {
-    let mut best = vec![(f64::NEG_INFINITY, NONE); nodes.first.len()];
-    for (row, &node) in nodes.of_row.iter().enumerate() {
-        if node != NONE {
-            prefer(&mut best[node as usize], (preference[row], row as u32));
-        }
-    }
-    best
-}
-
-/// The same for each cluster, by its label.
-fn best_of_clusters(best: &[(f64, u32)], of_node: &[u32]) -> Vec<(f64, u32)> {
-    let mut kept = vec![(f64::NEG_INFINITY, NONE); best.len()];
-    for (node, &label) in of_node.iter().enumerate() {
-        prefer(&mut kept[label as usize], best[node]);
-    }
-    kept
-}
-
-fn prefer(best: &mut (f64, u32), other: (f64, u32)) {
-    if other.0 > best.0 || (other.0 == best.0 && other.1 < best.1) {
-        *best = other;
-    }
 }
 
 /// The links between first rows of nodes, and from each first row to its exact copies.
@@ -203,11 +182,11 @@ fn in_rows(nodes: &Nodes, edges: &[Edge]) -> Vec<Edge> {
             jaccard: edge.jaccard,
         })
         .collect();
-    for (row, &node) in nodes.of_row.iter().enumerate() {
-        if node != NONE && first(node) as usize != row {
+    for (row, node) in nodes.rows() {
+        if nodes.first[node] != row {
             all.push(Edge {
-                i: first(node),
-                j: row as u32,
+                i: nodes.first[node],
+                j: row,
                 jaccard: 1.0,
             });
         }

@@ -24,27 +24,35 @@ pub(crate) struct Corpus<'a> {
     texts: &'a dyn Texts,
     nodes: &'a Nodes,
     ngram: usize,
-    /// The nodes that take part, ascending; positions in this list are the members of the search.
-    pub members: Vec<u32>,
+    /// The first rows of the nodes that take part, ascending; positions in this list are the members of the search.
+    rows: Vec<u32>,
+    /// Whether there is more than one group.
+    grouped: bool,
 }
 
 impl<'a> Corpus<'a> {
     pub fn new(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize, wanted: impl Fn(u32) -> bool) -> Self {
-        let has_tokens = |&node: &u32| texts.length(nodes.first[node as usize] as usize) > 0;
-        let members = (0..nodes.first.len() as u32)
-            .filter(has_tokens)
-            .filter(|&node| wanted(node))
+        let has_tokens = |row: u32| texts.length(row as usize) > 0;
+        let rows = (0..)
+            .zip(&nodes.first)
+            .filter(|&(node, &row)| has_tokens(row) && wanted(node))
+            .map(|(_, &row)| row)
             .collect();
         Self {
             texts,
             nodes,
             ngram,
-            members,
+            rows,
+            grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
         }
     }
 
     pub fn len(&self) -> usize {
-        self.members.len()
+        self.rows.len()
+    }
+
+    pub fn node(&self, member: u32) -> u32 {
+        self.nodes.of_row[self.rows[member as usize] as usize]
     }
 
     /// A number of the group of a member, to be mixed into hash keys so that unlike groups never meet.
@@ -52,8 +60,13 @@ impl<'a> Corpus<'a> {
         shingle::mix(self.group(member) as u64)
     }
 
+    /// The group of a member, 0 where there is only one.
     pub fn group(&self, member: u32) -> i64 {
-        self.nodes.group[self.members[member as usize] as usize]
+        if self.grouped {
+            self.nodes.group[self.node(member) as usize]
+        } else {
+            0
+        }
     }
 
     /// Tokens in a shingle.
@@ -63,22 +76,18 @@ impl<'a> Corpus<'a> {
 
     /// The tokens of a member; `buffer` holds them when they had to be widened.
     pub fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> &'b [u32] {
-        let row = self.nodes.first[self.members[member as usize] as usize];
-        self.texts.read(row as usize, buffer).unwrap_or(&[])
+        let row = self.rows[member as usize] as usize;
+        self.texts.read(row, buffer).unwrap_or(&[])
     }
 
-    /// The hashes of all windows of a member, with repeats, in `out`.
-    pub fn windows(&self, member: u32, buffer: &mut Vec<u32>, out: &mut Vec<u64>) {
-        shingle::windows(self.tokens(member, buffer), self.ngram, out);
+    /// The hashes of all windows of a member, with repeats; they lie in `out`.
+    pub fn windows<'b>(&self, member: u32, buffer: &mut Vec<u32>, out: &'b mut Vec<u64>) -> &'b [u64] {
+        shingle::windows(self.tokens(member, buffer), self.ngram, out)
     }
 
     /// The sorted shingle set of a member.
     pub fn set(&self, member: u32) -> Vec<u64> {
-        let (mut tokens, mut out) = (Vec::new(), Vec::new());
-        self.windows(member, &mut tokens, &mut out);
-        out.sort_unstable();
-        out.dedup();
-        out
+        shingle::set(self.tokens(member, &mut Vec::new()), self.ngram)
     }
 }
 
@@ -126,12 +135,12 @@ pub(crate) fn links(corpus: &Corpus<'_>, search: Search, stop: &Stop) -> Result<
         Mode::Lsh => lsh::search(corpus, search.threshold, &mut found, stop)?,
         Mode::Exact => prefix::search(corpus, search.threshold, &mut found, stop)?,
     }
-    let node = |member: u32| corpus.members[member as usize];
     let mut edges = found.edges;
     // Members ascend with their nodes, so i < j carries over.
     edges
         .par_iter_mut()
-        .for_each(|edge| (edge.i, edge.j) = (node(edge.i), node(edge.j)));
+        .for_each(|edge| (edge.i, edge.j) = (corpus.node(edge.i), corpus.node(edge.j)));
     edges.par_sort_unstable_by_key(|edge| (edge.i, edge.j));
+    edges.dedup_by_key(|edge| (edge.i, edge.j)); // found as a couple and in a crowd
     Ok((edges, found.uncompared))
 }

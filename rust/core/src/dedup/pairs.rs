@@ -2,7 +2,7 @@
 //!
 //! Each rule sees what the one before it left over, so a row is dropped by one rule only.
 
-use super::cluster::preference;
+use super::cluster::Preference;
 use super::contradictions::{cycles, reversals};
 use super::matches::Matcher;
 use super::table::Table;
@@ -83,7 +83,8 @@ pub fn dedup_pairs(pairs: Pairs<'_>, options: PairOptions<'_>, stop: &Stop) -> R
     let mut lost = reversals(&distinct, &matches, scores, &mut concerned);
     cycles(&table.triples, scores, &mut concerned, &mut lost);
 
-    let preference = preference(options.keep, rows, &[pairs.chosen, pairs.rejected]);
+    let sides = [pairs.chosen, pairs.rejected];
+    let preference = Preference::new(options.keep, &sides);
     let (survivors, forward) = distinct.survivors(&lost, &matches.forward);
     let mut result = settle(&survivors, forward, &preference, options.link, uncompared);
     for row in 0..rows {

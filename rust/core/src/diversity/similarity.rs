@@ -116,8 +116,8 @@ pub fn repetition(texts: &dyn Texts, ngram: usize, stop: &Stop) -> Result<Vec<f6
             let Some(tokens) = texts.read(row, buffer) else {
                 return Ok(f64::NAN);
             };
-            shingle::windows(tokens, ngram, shingles);
-            let all = shingles.len();
+            let all = shingle::windows(tokens, ngram, shingles).len();
+            shingles.truncate(all);
             shingles.sort_unstable();
             shingles.dedup();
             Ok(if all == 0 {

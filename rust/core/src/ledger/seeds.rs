@@ -17,7 +17,7 @@
 //!
 //! Only integer arithmetic is involved, so every platform gives the same values.
 
-use xxhash_rust::xxh3::xxh3_64;
+use twox_hash::XxHash3_64;
 
 /// The fields of one hash, in their encoded form.
 struct Key(Vec<u8>);
@@ -40,7 +40,7 @@ impl Key {
     }
 
     fn hash(&self) -> u64 {
-        finalise(xxh3_64(&self.0))
+        finalise(XxHash3_64::oneshot(&self.0))
     }
 }
 

@@ -1,0 +1,125 @@
+//! Who shares a key: members grouped by key, without sorting those that are alone with theirs.
+
+use crate::Result;
+use crate::run::Stop;
+
+/// Members of a bin, about; few enough that a bin and its counters stay in a near cache.
+const BIN: usize = 2048;
+/// Bins at most: each is written to in turn, and a processor keeps track of only so many places.
+const MOST_BINS: usize = 1 << 12;
+/// Counters of a bin for each of its members.
+const SPARSE: usize = 16;
+
+/// Members that share a key.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// Where just two do, as nearly always: the smaller and the larger.
+    pub couples: Vec<(u32, u32)>,
+    /// Where more do.
+    pub crowds: Crowds,
+}
+
+/// Lists of three or more members, each ascending.
+#[derive(Debug, Default)]
+pub(crate) struct Crowds {
+    members: Vec<u32>,
+    ends: Vec<usize>,
+}
+
+impl Crowds {
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub fn get(&self, crowd: usize) -> &[u32] {
+        let start = crowd.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.members[start..self.ends[crowd]]
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &[u32]> {
+        (0..self.len()).map(|crowd| self.get(crowd))
+    }
+
+    fn push(&mut self, members: impl Iterator<Item = u32>) {
+        self.members.extend(members);
+        self.ends.push(self.members.len());
+    }
+}
+
+/// What [`group`] needs, to be used again for the next band.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    entries: Vec<u64>,
+    counts: Vec<u8>,
+    shared: Vec<u64>,
+}
+
+/// Groups members by the key that each has, ascending; keys are expected to be spread over all 32 bits.
+pub(crate) fn group<'a>(
+    members: usize,
+    keys: impl Iterator<Item = &'a [u32]> + Clone,
+    scratch: &mut Scratch,
+    stop: &Stop,
+) -> Result<Shared> {
+    let bins = (members / BIN).next_power_of_two().clamp(2, MOST_BINS);
+    let mut found = Shared::default();
+    let mut start = 0;
+    for end in scratch.spread(members, keys, bins.ilog2()) {
+        stop.check()?;
+        scratch.keep_shared(start, end);
+        for bucket in scratch.shared.chunk_by(|a, b| a >> 32 == b >> 32) {
+            match *bucket {
+                [_] => {}
+                [first, second] => found.couples.push((first as u32, second as u32)),
+                _ => found.crowds.push(bucket.iter().map(|&entry| entry as u32)),
+            }
+        }
+        start = end;
+    }
+    Ok(found)
+}
+
+impl Scratch {
+    /// Puts all members into bins by the first bits of their keys, in order, and returns where the bins end.
+    ///
+    /// An entry is the key above the member, in one integer.
+    fn spread<'a>(&mut self, members: usize, keys: impl Iterator<Item = &'a [u32]> + Clone, bits: u32) -> Vec<usize> {
+        let mut places = vec![0; 1 << bits];
+        for key in keys.clone().flatten() {
+            places[(key >> (32 - bits)) as usize] += 1;
+        }
+        let mut start = 0;
+        for place in &mut places {
+            (*place, start) = (start, start + *place);
+        }
+        self.entries.resize(members, 0);
+        for (member, &key) in (0..).zip(keys.flatten()) {
+            let place = &mut places[(key >> (32 - bits)) as usize];
+            self.entries[*place] = u64::from(key) << 32 | member;
+            *place += 1;
+        }
+        places
+    }
+
+    /// Sorts into `shared` the entries of a bin that share a few more bits of their key with another one.
+    fn keep_shared(&mut self, start: usize, end: usize) {
+        let Self {
+            entries,
+            counts,
+            shared,
+        } = self;
+        let entries = &entries[start..end];
+        counts.clear();
+        counts.resize((entries.len() * SPARSE).next_power_of_two(), 0);
+        // The last bits of the key, for its first ones chose the bin.
+        let mask = counts.len() - 1;
+        let place = |entry: u64| (entry >> 32) as usize & mask;
+        for &entry in entries {
+            let count = &mut counts[place(entry)];
+            *count = count.saturating_add(1);
+        }
+        shared.clear();
+        shared.extend(entries.iter().filter(|&&entry| counts[place(entry)] > 1));
+        shared.sort_unstable();
+    }
+}
