@@ -29,7 +29,16 @@ FLOORS = (
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
-        *("tso.dedup", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart", "tso.caches"),
+        *(
+            "tso.dedup",
+            "tso.index",
+            "tso.diversity",
+            "tso._columns",
+            "tso.texts",
+            "tso.progress",
+            "tso.quickstart",
+            "tso.caches",
+        ),
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )

@@ -3,7 +3,8 @@
 from tso._core import Ledger
 from tso.dedup import dedup_pairs, dedup_texts
 from tso.diversity import diversity, select_diverse
+from tso.index import DedupIndex
 
 __version__ = "0.1.0"
 
-__all__ = ["Ledger", "__version__", "dedup_pairs", "dedup_texts", "diversity", "select_diverse"]
+__all__ = ["DedupIndex", "Ledger", "__version__", "dedup_pairs", "dedup_texts", "diversity", "select_diverse"]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "DedupIndex",
     "Ledger",
     "_panic",
     "dedup_pairs",
@@ -73,6 +74,19 @@ def pick_pairs(
     threads: int | None,
 ) -> tuple[bytearray, bytearray]: ...
 def _panic(message: str) -> None: ...
+
+@final
+class DedupIndex:
+    """See tso/index.py. DataError for an index that is closed; a path of None keeps everything in memory."""
+
+    def __new__(
+        cls, path: str | os.PathLike[str] | None, ngram: int, threshold: float, link: str, threads: int | None
+    ) -> DedupIndex: ...
+    def add(self, tokens: object, groups: NDArray[np.int64] | None, threads: int | None) -> _Rows: ...
+    def clusters(self) -> bytearray: ...
+    def rows(self) -> int: ...
+    def bytes(self) -> int: ...
+    def close(self) -> None: ...
 
 @final
 class Ledger:

@@ -219,11 +219,15 @@ def _filter(
 def contradictions(
     store: RunStore, fresh: list[Pair], responses: dict[int, Response], options: PairSection, purpose: str
 ) -> list[tuple[str, str, str]]:
-    """Duplicates, reversals and cycles among `fresh` pairs and the kept pairs of earlier iterations."""
+    """Duplicates, reversals and cycles among `fresh` pairs and the kept pairs of earlier iterations.
+
+    Pairs of other prompts have nothing to do with these, so the history is only as long as that of the prompts.
+    """
     if not fresh:
         return []
-    new = {p.id for p in fresh}
-    old = [p for p in store.pairs(purpose=purpose) if p.id not in new and p.label.chosen is not None]
+    new, prompts = {p.id for p in fresh}, {p.prompt_id for p in fresh}
+    history = (p for p in store.pairs(purpose=purpose) if p.prompt_id in prompts and p.id not in new)
+    old = [p for p in history if p.label.chosen is not None]
     texts = {**store.responses_by_id(s for p in old for s in (p.response_a, p.response_b)), **responses}
     whole = [*old, *fresh]
     numbers = _group_numbers([p.prompt_id for p in whole])

@@ -1,6 +1,7 @@
 //! The one error type of the crate. Each kind becomes exactly one Python exception class.
 
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
 
 /// What can go wrong, and what the user can do about it.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +51,15 @@ pub enum Error {
         detail: String,
     },
 
+    /// The file is no index of texts, or was changed since it was written.
+    #[error("{} is damaged or no index of tso ({detail}); restore a copy, or remove it and add the rows again", .path.display())]
+    BadIndex {
+        /// The index.
+        path: PathBuf,
+        /// What does not fit.
+        detail: String,
+    },
+
     /// A row that contradicts what is already recorded.
     #[error("{0}")]
     Conflict(String),
@@ -72,3 +82,17 @@ pub enum Error {
 
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of the operating system that says which file it is about.
+pub(crate) fn about(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
+    move |error| {
+        if is_full(&error) {
+            return Error::DiskFull { path: path.into() };
+        }
+        Error::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+    }
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}

@@ -10,13 +10,13 @@ use crate::arrays::{Tokens, double_bytes, doubles, integer_bytes, integers};
 use crate::call::{call, size};
 use crate::error::to_py;
 
-type PyEdges<'py> = (
+pub type PyEdges<'py> = (
     Bound<'py, PyByteArray>,
     Bound<'py, PyByteArray>,
     Bound<'py, PyByteArray>,
 );
 /// keep, cluster, reason, edges, uncompared.
-type PyRows<'py> = (
+pub type PyRows<'py> = (
     Bound<'py, PyByteArray>,
     Bound<'py, PyByteArray>,
     Bound<'py, PyByteArray>,
@@ -152,7 +152,7 @@ pub fn dedup_pairs<'py>(
     Ok((rows(py, result.rows)?, edges(py, &result.reversed)?))
 }
 
-fn rows(py: Python<'_>, result: TextResult) -> PyResult<PyRows<'_>> {
+pub fn rows(py: Python<'_>, result: TextResult) -> PyResult<PyRows<'_>> {
     let keep: Vec<u8> = result.keep.iter().map(|&keep| u8::from(keep)).collect();
     Ok((
         PyByteArray::new(py, &keep),
@@ -172,7 +172,7 @@ fn edges<'py>(py: Python<'py>, edges: &[Edge]) -> PyResult<PyEdges<'py>> {
 }
 
 /// The value that a word stands for.
-fn pick<T: Copy>(name: &str, word: &str, known: [(&str, T); 2]) -> PyResult<T> {
+pub fn pick<T: Copy>(name: &str, word: &str, known: [(&str, T); 2]) -> PyResult<T> {
     known
         .iter()
         .find(|(known, _)| *known == word)

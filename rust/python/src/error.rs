@@ -10,7 +10,7 @@ pub fn to_py(err: Error) -> PyErr {
         Error::Invalid(_) => "DataError",
         Error::Locked { .. } => "StoreLocked",
         Error::Version { .. } => "StoreVersionError",
-        Error::Damaged { .. } => "StoreDamaged",
+        Error::Damaged { .. } | Error::BadIndex { .. } => "StoreDamaged",
         Error::Conflict(_) => "StoreConflict",
         Error::DiskFull { .. } => "StoreFull",
         Error::Sqlite(_) => "StoreError",

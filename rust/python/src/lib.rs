@@ -5,6 +5,7 @@ mod call;
 mod dedup;
 mod diversity;
 mod error;
+mod index;
 mod ledger;
 mod values;
 
@@ -12,6 +13,7 @@ use pyo3::prelude::*;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<index::DedupIndex>()?;
     module.add_class::<ledger::Ledger>()?;
     module.add_function(wrap_pyfunction!(dedup::dedup_texts, module)?)?;
     module.add_function(wrap_pyfunction!(dedup::dedup_pairs, module)?)?;

@@ -19,6 +19,23 @@ pub(crate) struct Shared {
     pub crowds: Crowds,
 }
 
+impl Shared {
+    /// What has a member from `first` on.
+    pub fn from(mut self, first: u32) -> Self {
+        self.couples.retain(|&(_, second)| second >= first);
+        let mut crowds = Crowds::default();
+        for crowd in self
+            .crowds
+            .iter()
+            .filter(|crowd| crowd.last().is_some_and(|&last| last >= first))
+        {
+            crowds.push(crowd.iter().copied());
+        }
+        self.crowds = crowds;
+        self
+    }
+}
+
 /// Lists of three or more members, each ascending.
 #[derive(Debug, Default)]
 pub(crate) struct Crowds {
@@ -54,17 +71,19 @@ pub(crate) struct Scratch {
     shared: Vec<u64>,
 }
 
-/// Groups members by the key that each has, ascending; keys are expected to be spread over all 32 bits.
-pub(crate) fn group<'a>(
-    members: usize,
-    keys: impl Iterator<Item = &'a [u32]> + Clone,
+/// Groups members, given ascending with the key that each has; keys are expected to be spread over all 32 bits.
+///
+/// `most`: about how many members there are, for speed alone.
+pub(crate) fn group(
+    most: usize,
+    keyed: impl Iterator<Item = (u32, u32)> + Clone,
     scratch: &mut Scratch,
     stop: &Stop,
 ) -> Result<Shared> {
-    let bins = (members / BIN).next_power_of_two().clamp(2, MOST_BINS);
+    let bins = (most / BIN).next_power_of_two().clamp(2, MOST_BINS);
     let mut found = Shared::default();
     let mut start = 0;
-    for end in scratch.spread(members, keys, bins.ilog2()) {
+    for end in scratch.spread(keyed, bins.ilog2()) {
         stop.check()?;
         scratch.keep_shared(start, end);
         for bucket in scratch.shared.chunk_by(|a, b| a >> 32 == b >> 32) {
@@ -83,19 +102,19 @@ impl Scratch {
     /// Puts all members into bins by the first bits of their keys, in order, and returns where the bins end.
     ///
     /// An entry is the key above the member, in one integer.
-    fn spread<'a>(&mut self, members: usize, keys: impl Iterator<Item = &'a [u32]> + Clone, bits: u32) -> Vec<usize> {
+    fn spread(&mut self, keyed: impl Iterator<Item = (u32, u32)> + Clone, bits: u32) -> Vec<usize> {
         let mut places = vec![0; 1 << bits];
-        for key in keys.clone().flatten() {
+        for (_, key) in keyed.clone() {
             places[(key >> (32 - bits)) as usize] += 1;
         }
         let mut start = 0;
         for place in &mut places {
             (*place, start) = (start, start + *place);
         }
-        self.entries.resize(members, 0);
-        for (member, &key) in (0..).zip(keys.flatten()) {
+        self.entries.resize(start, 0);
+        for (member, key) in keyed {
             let place = &mut places[(key >> (32 - bits)) as usize];
-            self.entries[*place] = u64::from(key) << 32 | member;
+            self.entries[*place] = u64::from(key) << 32 | u64::from(member);
             *place += 1;
         }
         places
@@ -121,5 +140,28 @@ impl Scratch {
         shared.clear();
         shared.extend(entries.iter().filter(|&&entry| counts[place(entry)] > 1));
         shared.sort_unstable();
+    }
+}
+
+/// Lets through every key of a set, and few others.
+pub(crate) struct Sieve(Vec<u64>);
+
+impl Sieve {
+    pub fn new(most: usize, keyed: impl Iterator<Item = (u32, u32)>) -> Self {
+        let mut sieve = Self(vec![0; (most * SPARSE / 64).next_power_of_two()]);
+        for (_, key) in keyed {
+            let (word, bit) = sieve.place(key);
+            sieve.0[word] |= bit;
+        }
+        sieve
+    }
+
+    pub fn lets(&self, key: u32) -> bool {
+        let (word, bit) = self.place(key);
+        self.0[word] & bit != 0
+    }
+
+    fn place(&self, key: u32) -> (usize, u64) {
+        ((key as usize / 64) & (self.0.len() - 1), 1 << (key % 64))
     }
 }

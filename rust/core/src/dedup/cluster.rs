@@ -15,6 +15,18 @@ impl UnionFind {
         Self((0..size as u32).collect())
     }
 
+    /// Room for more members, each alone.
+    pub fn grow(&mut self, size: usize) {
+        let old = self.0.len();
+        self.0.reserve_exact(size - old);
+        self.0.extend(old as u32..size as u32);
+    }
+
+    /// Bytes of memory that are held.
+    pub fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<u32>()
+    }
+
     /// The root of a member, without changing anything, so that threads can ask at once.
     pub fn root(&self, mut member: u32) -> u32 {
         while self.0[member as usize] != member {

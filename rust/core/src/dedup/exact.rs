@@ -3,8 +3,6 @@
 //! Grouping goes by a 32-bit hash, and every row is then compared with the node it would join, so that no hash collision
 //! merges unlike texts. Knows nothing of similarity.
 
-use std::iter;
-
 use rayon::prelude::*;
 use twox_hash::XxHash3_64;
 
@@ -40,7 +38,7 @@ impl Nodes {
 pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, stop: &Stop) -> Result<Nodes> {
     let rows = texts.rows();
     let keys = keys(texts, &group, stop)?;
-    let shared = buckets::group(rows, iter::once(&keys[..]), &mut Scratch::default(), stop)?;
+    let shared = buckets::group(rows, (0..).zip(keys.iter().copied()), &mut Scratch::default(), stop)?;
     let same = |a: u32, b: u32, left: &mut Vec<u32>, right: &mut Vec<u32>| {
         let (a, b) = (a as usize, b as usize);
         group(a) == group(b) && texts.read(a, left) == texts.read(b, right)
@@ -83,7 +81,7 @@ fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) 
 }
 
 /// Hash of the tokens as they lie in memory: it never leaves this call.
-fn hash(tokens: &[u32], group: i64) -> u32 {
+pub(crate) fn hash(tokens: &[u32], group: i64) -> u32 {
     XxHash3_64::oneshot_with_seed(group as u64, bytemuck::cast_slice(tokens)) as u32
 }
 

@@ -23,6 +23,7 @@ const DENSE: usize = 8;
 const RECALL: f64 = 0.9995;
 
 /// How the places of a sketch are split into bands.
+#[derive(Debug)]
 pub(crate) struct Sketcher {
     per_band: usize,
 }

@@ -8,12 +8,14 @@ mod cluster;
 mod contradictions;
 mod cycles;
 mod exact;
+pub mod index;
 mod lsh;
 mod matches;
 mod minhash;
 mod near;
 mod pairs;
 mod prefix;
+mod sketches;
 mod table;
 mod verify;
 

@@ -1,14 +1,20 @@
 //! Near-duplicates: which nodes of one group share enough n-grams. Candidates come from one of two places
 //! ([`super::lsh`] or [`super::prefix`]); every link is verified on the whole shingle sets before it counts.
 
+use std::hint::black_box;
+
 use rayon::prelude::*;
 
 use super::cluster::UnionFind;
 use super::exact::Nodes;
+use super::sketches::Sketches;
 use super::{Edge, Mode, lsh, prefix};
 use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Result, shingle};
+
+/// Tokens in a cache line.
+const LINE: usize = 16;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -19,7 +25,33 @@ pub(crate) struct Search {
     pub forest: bool,
 }
 
-/// The distinct texts that may be linked. Empty texts are left out: they have no shingles.
+/// Members that may be linked: distinct texts, each of a group. Members of unlike groups are never linked.
+pub(crate) trait Source: Sync {
+    fn len(&self) -> usize;
+
+    fn group(&self, member: u32) -> i64;
+
+    /// Tokens in a shingle.
+    fn ngram(&self) -> usize;
+
+    /// The tokens of a member; `buffer` holds them where they do not lie in memory as they are.
+    fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> Result<&'b [u32]>;
+
+    /// A number of the group of a member, to be mixed into hash keys so that unlike groups never meet.
+    fn salt(&self, member: u32) -> u64 {
+        shingle::mix(self.group(member) as u64)
+    }
+
+    /// Has a member's tokens brought near, without waiting for them, where that makes sense.
+    fn fetch(&self, _member: u32, _buffer: &mut Vec<u32>) {}
+
+    /// The hashes of all windows of a member, with repeats; they lie in `out`.
+    fn windows<'b>(&self, member: u32, buffer: &mut Vec<u32>, out: &'b mut Vec<u64>) -> Result<&'b [u64]> {
+        Ok(shingle::windows(self.tokens(member, buffer)?, self.ngram(), out))
+    }
+}
+
+/// The distinct texts of a batch. Empty texts are left out: they have no shingles.
 pub(crate) struct Corpus<'a> {
     texts: &'a dyn Texts,
     nodes: &'a Nodes,
@@ -47,21 +79,25 @@ impl<'a> Corpus<'a> {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     pub fn node(&self, member: u32) -> u32 {
         self.nodes.of_row[self.rows[member as usize] as usize]
     }
 
-    /// A number of the group of a member, to be mixed into hash keys so that unlike groups never meet.
-    pub fn salt(&self, member: u32) -> u64 {
-        shingle::mix(self.group(member) as u64)
+    /// The sorted shingle set of a member.
+    pub fn set(&self, member: u32) -> Vec<u64> {
+        let row = self.rows[member as usize] as usize;
+        let mut buffer = Vec::new();
+        shingle::set(self.texts.read(row, &mut buffer).unwrap_or(&[]), self.ngram)
+    }
+}
+
+impl Source for Corpus<'_> {
+    fn len(&self) -> usize {
+        self.rows.len()
     }
 
-    /// The group of a member, 0 where there is only one.
-    pub fn group(&self, member: u32) -> i64 {
+    /// 0 where there is only one.
+    fn group(&self, member: u32) -> i64 {
         if self.grouped {
             self.nodes.group[self.node(member) as usize]
         } else {
@@ -69,25 +105,20 @@ impl<'a> Corpus<'a> {
         }
     }
 
-    /// Tokens in a shingle.
-    pub fn ngram(&self) -> usize {
+    fn ngram(&self) -> usize {
         self.ngram
     }
 
-    /// The tokens of a member; `buffer` holds them when they had to be widened.
-    pub fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> &'b [u32] {
+    fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> Result<&'b [u32]> {
         let row = self.rows[member as usize] as usize;
-        self.texts.read(row, buffer).unwrap_or(&[])
+        Ok(self.texts.read(row, buffer).unwrap_or(&[]))
     }
 
-    /// The hashes of all windows of a member, with repeats; they lie in `out`.
-    pub fn windows<'b>(&self, member: u32, buffer: &mut Vec<u32>, out: &'b mut Vec<u64>) -> &'b [u64] {
-        shingle::windows(self.tokens(member, buffer), self.ngram, out)
-    }
-
-    /// The sorted shingle set of a member.
-    pub fn set(&self, member: u32) -> Vec<u64> {
-        shingle::set(self.tokens(member, &mut Vec::new()), self.ngram)
+    /// Texts lie far apart in memory, and one look at many of them costs hardly more than one at a single text.
+    fn fetch(&self, member: u32, buffer: &mut Vec<u32>) {
+        let row = self.rows[member as usize] as usize;
+        let lines = self.texts.read(row, buffer).unwrap_or(&[]).iter().step_by(LINE);
+        black_box(lines.fold(0, |all, token| all ^ token));
     }
 }
 
@@ -101,9 +132,14 @@ pub(crate) struct Links {
 
 impl Links {
     pub fn new(members: usize, forest: bool) -> Self {
+        Self::going_on(forest.then(|| UnionFind::new(members)))
+    }
+
+    /// Starts from sets that are connected already.
+    pub fn going_on(sets: Option<UnionFind>) -> Self {
         Self {
             edges: Vec::new(),
-            sets: forest.then(|| UnionFind::new(members)),
+            sets,
             uncompared: 0,
         }
     }
@@ -132,7 +168,11 @@ impl Links {
 pub(crate) fn links(corpus: &Corpus<'_>, search: Search, stop: &Stop) -> Result<(Vec<Edge>, u64)> {
     let mut found = Links::new(corpus.len(), search.forest);
     match search.mode {
-        Mode::Lsh => lsh::search(corpus, search.threshold, &mut found, stop)?,
+        Mode::Lsh => {
+            let mut sketches = Sketches::new(search.threshold, corpus.len());
+            sketches.extend(corpus, stop)?;
+            lsh::search(corpus, &sketches, 0, search.threshold, &mut found, stop)?;
+        }
         Mode::Exact => prefix::search(corpus, search.threshold, &mut found, stop)?,
     }
     let mut edges = found.edges;

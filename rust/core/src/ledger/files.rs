@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 
+pub(super) use crate::error::about;
+use crate::error::is_full;
 use crate::{Error, Result};
 
 /// `run.sqlite` and `-wal` give `run.sqlite-wal`.
@@ -14,20 +16,6 @@ pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)
-}
-
-/// An error of the operating system that says which file it is about.
-pub(super) fn about(path: &Path) -> impl Fn(io::Error) -> Error + '_ {
-    move |error| {
-        if is_full(&error) {
-            return Error::DiskFull { path: path.into() };
-        }
-        Error::Io(io::Error::new(error.kind(), format!("{}: {error}", path.display())))
-    }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Holds `<path>.lock` for this process.

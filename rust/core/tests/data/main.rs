@@ -6,6 +6,7 @@
 mod twin;
 
 mod diversity;
+mod index;
 mod pairs;
 mod ragged;
 mod texts;

@@ -1,0 +1,129 @@
+//! The sketches of all members, as keys: one for each band, and members that share one are candidates.
+
+use rayon::prelude::*;
+
+use super::buckets::{self, Scratch, Shared, Sieve};
+use super::minhash::{self, Sketcher};
+use super::near::Source;
+use crate::run::Stop;
+use crate::{Error, Result};
+
+/// Keys by band, so that a band is read without the others, in blocks, so that more members can come later.
+#[derive(Debug)]
+pub(crate) struct Sketches {
+    sketcher: Sketcher,
+    members: usize,
+    /// Members in a block.
+    size: usize,
+    /// Blocks of [bands, size].
+    blocks: Vec<Box<[u32]>>,
+}
+
+impl Sketches {
+    /// Members in a block at most.
+    const SIZE: usize = 1024;
+    /// Blocks at least, for as many threads to fill them.
+    const BLOCKS: usize = 64;
+
+    /// Without members; about so many are expected.
+    pub fn new(threshold: f64, members: usize) -> Self {
+        Self {
+            sketcher: Sketcher::new(threshold),
+            members: 0,
+            size: (members / Self::BLOCKS).clamp(1, Self::SIZE),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Bytes of memory that are held.
+    pub fn bytes(&self) -> usize {
+        self.blocks.len() * self.size * self.bands() * size_of::<u32>()
+            + self.blocks.capacity() * size_of::<Box<[u32]>>()
+    }
+
+    /// Sketches the members of `source` that are not here yet. Where it fails, `truncate` takes back what it did.
+    pub fn extend(&mut self, source: &impl Source, stop: &Stop) -> Result<()> {
+        let (old, members, size, bands) = (self.members, source.len(), self.size, self.bands());
+        let empty = || vec![0; size * bands].into_boxed_slice();
+        self.blocks.reserve_exact(members.div_ceil(size) - self.blocks.len());
+        self.blocks.resize_with(members.div_ceil(size), empty);
+        self.members = members;
+        let (sketcher, first) = (&self.sketcher, old / size);
+        self.blocks[first..].par_iter_mut().enumerate().try_for_each_init(
+            || (Vec::new(), minhash::Scratch::default(), vec![0; bands]),
+            |(buffer, scratch, keys), (block, out)| {
+                let start = (first + block) * size;
+                for member in start.max(old)..members.min(start + size) {
+                    stop.check()?;
+                    let tokens = source.tokens(member as u32, buffer)?;
+                    sketcher.keys(tokens, source.ngram(), source.salt(member as u32), scratch, keys);
+                    for (band, &key) in keys.iter().enumerate() {
+                        out[band * size + member - start] = key;
+                    }
+                }
+                Ok::<_, Error>(())
+            },
+        )
+    }
+
+    /// Forgets all but the first members.
+    pub fn truncate(&mut self, members: usize) {
+        self.members = self.members.min(members);
+        self.blocks.truncate(self.members.div_ceil(self.size));
+    }
+
+    pub fn bands(&self) -> usize {
+        self.sketcher.bands()
+    }
+
+    /// The members that share a key with one from `first` on, band by band.
+    pub fn shared(&self, first: u32, stop: &Stop) -> Result<Vec<Shared>> {
+        let bands: Vec<usize> = (0..self.bands()).collect();
+        // A part for each thread: what a part needs is large, and memory is slow to get.
+        let parts = bands.par_chunks(self.bands().div_ceil(rayon::current_num_threads()));
+        let found: Result<Vec<Vec<Shared>>> = parts
+            .map(|bands| {
+                let mut scratch = Scratch::default();
+                let shared = |&band: &usize| self.shared_in(band, first, &mut scratch, stop);
+                bands.iter().map(shared).collect()
+            })
+            .collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    fn shared_in(&self, band: usize, first: u32, scratch: &mut Scratch, stop: &Stop) -> Result<Shared> {
+        let all = self.band(band);
+        if first == 0 {
+            return buckets::group(self.members, all, scratch, stop);
+        }
+        let sieve = Sieve::new(self.members - first as usize, self.band_from(band, first));
+        let wanted = all.filter(|&(member, key)| member >= first || sieve.lets(key));
+        Ok(buckets::group(self.members - first as usize, wanted, scratch, stop)?.from(first))
+    }
+
+    /// All members with their keys in one band.
+    fn band(&self, band: usize) -> impl Iterator<Item = (u32, u32)> + Clone {
+        self.band_from(band, 0)
+    }
+
+    /// The members from `first` on with their keys in one band.
+    fn band_from(&self, band: usize, first: u32) -> impl Iterator<Item = (u32, u32)> + Clone {
+        let (size, first) = (self.size, first as usize);
+        let blocks = self.blocks.iter().enumerate().skip(first / size);
+        let keys = blocks.flat_map(move |(block, keys)| {
+            let from = first.saturating_sub(block * size);
+            &keys[band * size..][from..size.min(self.members - block * size)]
+        });
+        (first as u32..).zip(keys.copied())
+    }
+
+    /// Whether a band brought the two together, but for the bands in a mask.
+    pub fn met(&self, a: u32, b: u32, bands: usize, but: u64) -> bool {
+        (0..bands).any(|band| but >> band & 1 == 0 && self.key(a, band) == self.key(b, band))
+    }
+
+    fn key(&self, member: u32, band: usize) -> u32 {
+        let (block, place) = (member as usize / self.size, member as usize % self.size);
+        self.blocks[block][band * self.size + place]
+    }
+}

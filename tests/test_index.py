@@ -1,0 +1,129 @@
+"""The index that grows, from Python; its properties are held in rust/core/tests/data/index.rs."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tso import DedupIndex, dedup_texts
+from tso.errors import DataError, StoreDamaged, StoreLocked
+
+
+def _rows(count: int) -> list[list[int] | None]:
+    """Texts with edited copies, repeats, nulls and empty ones."""
+    rng = random.Random(3)
+    rows: list[list[int] | None] = [None, []]
+    while len(rows) < count:
+        known = rng.choice(rows)
+        if rng.random() < 0.5 or not known:
+            rows.append([rng.randrange(1000) for _ in range(rng.randrange(60))])
+        else:
+            row = list(known)
+            row[rng.randrange(len(row))] = rng.randrange(1000)
+            rows.append(row if rng.random() < 0.7 else list(known))
+    return rows
+
+
+@pytest.mark.parametrize("link", ["component", "star"])
+def test_batches_give_the_clusters_of_the_whole(tmp_path: Path, link: str) -> None:
+    rows = _rows(300)
+    groups = [i % 2 for i in range(300)]
+    expected = dedup_texts(rows, ngram=3, threshold=0.6, link=link, groups=groups)
+    edges = 0
+    for start in range(0, 300, 70):  # opened anew for each batch, as iterations of a run are
+        with DedupIndex(tmp_path / "history", ngram=3, threshold=0.6, link=link) as index:
+            added = index.add(rows[start : start + 70], groups=groups[start : start + 70])
+            edges += added.edges.num_rows
+            assert len(index) == start + len(added.keep)
+            assert added.reason_names(0) in {"", "exact", "near"}
+            np.testing.assert_array_equal(added.keep, added.cluster == np.arange(start, start + len(added.keep)))
+    with DedupIndex(tmp_path / "history", ngram=3, threshold=0.6, link=link) as index:
+        np.testing.assert_array_equal(index.clusters(), expected.cluster)
+    assert edges == expected.edges.num_rows
+
+
+def test_one_batch_is_dedup_texts() -> None:
+    rows = _rows(200)
+    expected, found = dedup_texts(rows), DedupIndex().add(rows)
+    for name in ("keep", "cluster", "reason"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_text_with_its_tokenizer() -> None:
+    tokenizers = pytest.importorskip("tokenizers")
+    words = {w: i for i, w in enumerate(["never", "give", "all", "your", "heart", "away", "[UNK]"])}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    index = DedupIndex()
+    assert index.add(["never give all", None], tokenizer=tokenizer).keep.tolist() == [True, True]
+    assert index.add(["never give all", "give away"], tokenizer=tokenizer).keep.tolist() == [False, True]
+
+
+def test_what_cannot_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "history"
+    with DedupIndex(path) as index:
+        index.add([[1, 2, 3]])
+        with pytest.raises(StoreLocked, match="in use by another process"):
+            DedupIndex(path)
+        with pytest.raises(DataError, match="groups has 2 entries for 1 rows"):
+            index.add([[1]], groups=[0, 1])
+        with pytest.raises(DataError, match=r"row 0 holds token id -1"):
+            index.add((np.array([-1]), np.array([0, 1])))
+        assert len(index) == 1
+    with pytest.raises(DataError, match="closed"):
+        index.add([[1]])
+    with pytest.raises(DataError, match=r"was made with ngram=5, threshold=0\.8, link=component"):
+        DedupIndex(path, ngram=4)
+    with pytest.raises(DataError, match="link has to be"):
+        DedupIndex(link="chain")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        DedupIndex(tmp_path / "no/such/folder")
+    (tmp_path / "other").write_bytes(b"PAR1" + bytes(100))
+    with pytest.raises(StoreDamaged, match="does not begin like one"):
+        DedupIndex(tmp_path / "other")
+
+
+def test_killed_while_adding(tmp_path: Path) -> None:
+    """SIGKILL at any moment leaves whole batches, and adding the rest gives the same clusters."""
+    rows = _rows(400)
+    expected = dedup_texts(rows).cluster
+    script = textwrap.dedent("""
+        import json, sys
+        from tso import DedupIndex
+        rows = json.load(sys.stdin)
+        with DedupIndex(sys.argv[1]) as index:
+            print(len(index), flush=True)
+            while len(index) < len(rows):
+                index.add(rows[len(index) : len(index) + 5])
+                print(len(index), flush=True)
+    """)
+    path, rng, seen = tmp_path / "history", random.Random(5), 0
+    for kill in range(6):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps(rows))
+        process.stdin.close()
+        started = int(process.stdout.readline())
+        assert started >= seen, "rows that were there are gone"
+        for _ in range(rng.randrange(12) if kill < 5 else 10_000):
+            line = process.stdout.readline()
+            if not line:
+                break
+            seen = int(line)
+        if kill < 5:
+            process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    with DedupIndex(path) as index:
+        assert len(index) == len(rows)
+        np.testing.assert_array_equal(index.clusters(), expected)
