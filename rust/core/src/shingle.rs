@@ -243,3 +243,44 @@ fn find(one: &[u64], slots: &[u32], shingle: u64) -> Result<usize, usize> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vector_units_and_none_give_the_same_bits() {
+        let tokens: Vec<u32> = (0..200).map(|place| mix(place) as u32).collect();
+        for count in 1..200 {
+            for n in [1, 3, 4, 5, 7, 12] {
+                let hashes = |arch: Arch| {
+                    let (tokens, out) = (&tokens[..count], &mut Vec::new());
+                    arch.dispatch(Windows { tokens, n, out }).to_vec()
+                };
+                assert_eq!(hashes(Arch::new()), hashes(Arch::Scalar));
+                #[cfg(target_arch = "x86_64")]
+                if let Some(simd) = pulp::x86::V3::try_new() {
+                    assert_eq!(hashes(Arch::V3(simd)), hashes(Arch::Scalar));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_comparer_is_the_sorted_comparison() {
+        let text = |seed: u64| -> Vec<u64> { (0..seed % 90).map(|place| mix(seed / 90 + place / 3)).collect() };
+        let (mut comparer, mut sorted) = (Comparer::default(), text(0));
+        for seed in 0..3000 {
+            let (one, mut other) = (text(seed), text(seed + 91));
+            comparer.take(&one);
+            sorted.clear();
+            sorted.extend(&one);
+            let found = comparer.jaccard_from(&other, 0.3);
+            for set in [&mut sorted, &mut other] {
+                set.sort_unstable();
+                set.dedup();
+            }
+            assert_eq!(found, jaccard_from(&sorted, &other, 0.3), "{seed}");
+        }
+    }
+}

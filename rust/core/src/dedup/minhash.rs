@@ -166,3 +166,63 @@ const fn mix(mut x: u32) -> u32 {
     x = (x ^ (x >> 15)).wrapping_mul(0x735A_2D97);
     x ^ (x >> 15)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shingle::mix;
+
+    fn tokens(count: u64) -> Vec<u32> {
+        (0..count).map(|place| mix(place) as u32 % 32_000).collect()
+    }
+
+    fn keys(arch: Arch, tokens: &[u32], ngram: usize) -> Vec<u32> {
+        let (mut hashes, mut keys) = (Vec::new(), vec![0; 16]);
+        arch.dispatch(Keys {
+            tokens,
+            ngram,
+            hashes: &mut hashes,
+            keys: &mut keys,
+        });
+        keys
+    }
+
+    #[test]
+    fn vector_units_and_none_give_the_same_bits() {
+        for count in (1..80).chain([100, 324, 1000]) {
+            for ngram in [1, 2, 3, 5, 7, 9] {
+                let tokens = tokens(count);
+                let scalar = keys(Arch::Scalar, &tokens, ngram);
+                assert_eq!(
+                    keys(Arch::new(), &tokens, ngram),
+                    scalar,
+                    "{count} tokens, {ngram}-grams"
+                );
+                #[cfg(target_arch = "x86_64")]
+                if let Some(simd) = pulp::x86::V3::try_new() {
+                    assert_eq!(
+                        keys(Arch::V3(simd), &tokens, ngram),
+                        scalar,
+                        "{count} tokens, {ngram}-grams"
+                    );
+                }
+            }
+        }
+    }
+
+    /// The same numbers on every machine, whatever its vectors and the order of its bytes.
+    #[test]
+    fn keys_are_pinned() {
+        let folded = |count| {
+            keys(Arch::new(), &tokens(count), 5)
+                .iter()
+                .fold(0, |all, &key| mix(all ^ u64::from(key)))
+        };
+        let pinned = [
+            15_857_974_719_357_026_836,
+            13_215_144_210_451_783_995,
+            4_273_881_806_029_581_589,
+        ];
+        assert_eq!([3, 50, 500].map(folded), pinned);
+    }
+}
