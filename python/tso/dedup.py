@@ -107,7 +107,7 @@ def dedup_texts(
     found = _core.dedup_texts(
         as_tokens(tokens, tokenizer), columns, *search, mode, link, word, score, as_threads(threads)
     )
-    return Deduped(*_rows(found))
+    return deduped(found)
 
 
 def dedup_pairs(
@@ -151,6 +151,11 @@ def dedup_pairs(
     length = None if max_length is None else as_count("max_length", max_length, least=0)
     found, reversals = _core.dedup_pairs(*columns, scope, *search, length, mode, link, word, score, as_threads(threads))
     return DedupedPairs(*_rows(found), edge_table(reversals))
+
+
+def deduped(found: _core._Rows) -> Deduped:
+    """The native module's columns as a result."""
+    return Deduped(*_rows(found))
 
 
 def _keep(keep: str | ArrayLike) -> tuple[str, NDArray[np.float64] | None]:

@@ -16,9 +16,9 @@ use crate::run::Stop;
 use crate::{Error, Result};
 
 /// In a crowd, each text is compared with this many predecessors ...
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 /// ... and with the first few texts of the crowd. Other pairs of an oversized crowd count as uncompared.
-const LEADERS: usize = 16;
+pub(super) const LEADERS: usize = 16;
 
 /// Members at most whose keys lie together, band by band, so that a band is read without the others.
 const BLOCK: usize = 1024;

@@ -13,6 +13,7 @@ mod matches;
 mod minhash;
 mod near;
 mod pairs;
+pub mod parts;
 mod prefix;
 mod table;
 mod verify;

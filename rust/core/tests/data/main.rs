@@ -7,6 +7,7 @@ mod twin;
 
 mod diversity;
 mod pairs;
+mod parts;
 mod ragged;
 mod texts;
 
