@@ -15,6 +15,8 @@ from tso.errors import DataError
 from tso.parts import compare, search
 from tso.parts.work import near_rows
 
+from tests.planted import assert_same, crowd, cut, planted
+
 
 class Here:
     """A pool without machines: work is done when it is asked for, and a handle is the value."""
@@ -31,12 +33,6 @@ class Here:
         return value
 
 
-def cut(rows, sizes):
-    """Rows as blocks of these sizes, the last ones in a block of their own."""
-    bounds = np.minimum(np.cumsum([0, *sizes]), len(rows)).tolist()
-    return [rows[a:b] for a, b in zip(bounds, [*bounds[1:], len(rows)], strict=True)]
-
-
 def gathered(blocks):
     return parts.Blocks.gather(Here(), [parts.read_block(block) for block in blocks])
 
@@ -44,12 +40,7 @@ def gathered(blocks):
 def check(rows, blocks, **options):
     ours = parts.dedup_blocks(Here(), gathered(blocks), **options)
     local = dedup_texts(rows, threads=1, **options)
-    for name in ("keep", "cluster", "reason"):
-        assert np.array_equal(getattr(ours, name), getattr(local, name)), name
-    assert ours.uncompared == local.uncompared
-    assert len(ours.edges) == len(local.edges)
-    if options.get("link") == "star":
-        assert ours.edges.equals(local.edges)
+    assert_same(ours, local, options.get("link", "component"))
     return ours
 
 
@@ -72,19 +63,6 @@ def test_random_rows_in_random_blocks(data):
     )
 
 
-def planted(rng, texts, copies):
-    """Random texts, each with some copies in which a few tokens are others; nulls, empties and exact copies too."""
-    rows = []
-    for _ in range(texts):
-        text = rng.integers(0, 5000, rng.integers(20, 120))
-        for _ in range(copies):
-            copy = text.copy()
-            copy[rng.integers(0, len(copy), rng.integers(0, 4))] = rng.integers(0, 5000)
-            rows.append(copy.tolist())
-    rows += [None, [], [7], [7, 7]] * 3
-    return [rows[i] for i in rng.permutation(len(rows))]
-
-
 @pytest.mark.parametrize("link", ["component", "star"])
 @pytest.mark.parametrize("keep", ["first", "longest", "score"])
 @pytest.mark.parametrize("grouped", [False, True])
@@ -100,13 +78,6 @@ def test_planted_copies(link, keep, grouped):
         groups=rng.integers(0, 2, len(rows)) if grouped else None,
     )
     assert 0.2 < found.keep.mean() < 0.9
-
-
-def crowd(rng, count, start):
-    """Unlike texts with one long beginning: they share keys, and few reach the threshold."""
-    return [
-        [*range(start, start + 40), *rng.integers(10**6, 10**9, rng.integers(2, 14)).tolist()] for _ in range(count)
-    ]
 
 
 @pytest.mark.parametrize("link", ["component", "star"])
