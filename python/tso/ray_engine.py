@@ -52,8 +52,8 @@ class RayPool:
 
 @contextmanager
 def connected(address: str | None) -> Iterator[Pool]:
-    """A pool on the cluster at `address` (host:port, ray://host:port); without one, on the cluster that RAY_ADDRESS
-    names or that runs here, else on one started for this call. A connection that is there already is used, and kept.
+    """A pool on the cluster at `address` (host:port); without one, on the cluster that RAY_ADDRESS names or that runs
+    here, else on one started for this call. A connection that is there already is used, and kept.
 
     Raises MissingDependency without Ray, DataError for an address that is none, and ClusterError where no cluster
     answers.
@@ -64,8 +64,7 @@ def connected(address: str | None) -> Iterator[Pool]:
             raise DataError("this process is connected to a Ray cluster already; leave the address out")
         yield RayPool()
         return
-    if address is not None:
-        _check_reachable(address)
+    _check_reachable(address or os.environ.get("RAY_ADDRESS") or "auto")
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as err:
@@ -127,7 +126,7 @@ def _shared(pool: Pool, tokenizer: Any) -> Any:
 def _run(version: str, work: Callable[..., list[Any]], *args: Any) -> Any:
     """What a task does. Another version of tso may find other keys, and would miss duplicates without a word."""
     if version != __version__:
-        raise DataError(
+        raise ClusterError(
             f"a node of the Ray cluster has tso {__version__}, and this process {version}; install the same"
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a task has one core
@@ -144,12 +143,12 @@ def _ray() -> Any:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself waits long for a cluster that is not there, and then ends the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if address in ("auto", "local"):
+    """Ray itself waits for minutes for a cluster that is not there."""
+    if address in ("auto", "local"):  # Ray's words for a cluster that runs here, and for a new one
         return
-    if not (host and port.isdigit()):
-        raise DataError(f"the address of a Ray cluster is host:port or ray://host:port, not {address!r}")
+    host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()) or "/" in host:
+        raise DataError(f"the address of a Ray cluster is host:port, not {address!r}")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_WAIT).close()
     except (OSError, OverflowError) as err:
