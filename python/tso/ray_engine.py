@@ -66,11 +66,7 @@ def connected(address: str | None) -> Iterator[Pool]:
         return
     _check_reachable(address or os.environ.get("RAY_ADDRESS") or "auto")
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError, ImportError) as err:
-        where = f"at {address}" if address else "on this machine"
-        raise ClusterError(f"no Ray cluster {where}: {_last_line(err)}") from err
-    try:
+        _init(ray, address)
         yield RayPool()
     finally:
         ray.shutdown()
@@ -153,6 +149,14 @@ def _check_reachable(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_WAIT).close()
     except (OSError, OverflowError) as err:
         raise ClusterError(f"no Ray cluster at {address}: {err}") from err
+
+
+def _init(ray: Any, address: str | None) -> None:
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+    except (OSError, RuntimeError, ValueError, ImportError) as err:
+        where = f"at {address}" if address else "on this machine"
+        raise ClusterError(f"no Ray cluster {where}: {_last_line(err)}") from err
 
 
 def _last_line(err: BaseException) -> str:
