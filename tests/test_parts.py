@@ -149,8 +149,22 @@ def test_nothing_at_all():
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
+    """Before any work is sent out."""
+
+    class Idle(Here):
+        def start(self, work, *args, returns=1):
+            raise AssertionError(work)
+
+    blocks = gathered([[[1], [2]]])
     with pytest.raises(DataError, match=re.escape(message)):
-        parts.dedup_blocks(Here(), gathered([[[1], [2]]]), **options)
+        parts.dedup_blocks(Idle(), blocks, **options)
+
+
+def test_more_rows_than_can_be_numbered_are_refused():
+    none = np.zeros(0, np.uint64)
+    many = parts.Blocks([], np.zeros(1, np.int64), none, np.broadcast_to(np.int64(0), 2**31))
+    with pytest.raises(DataError, match="too many rows: 2,147,483,648"):
+        parts.dedup_blocks(Here(), many)
 
 
 def test_the_native_parts_refuse_what_contradicts_itself():

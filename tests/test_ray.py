@@ -22,6 +22,7 @@ from tests.planted import assert_same, crowd, cut, planted
 ray = pytest.importorskip("ray", reason="Ray is not installed here")
 cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray comes without its test cluster here")
 
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "include_dashboard": False}
 
 

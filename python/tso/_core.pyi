@@ -91,7 +91,7 @@ def _sketch(tokens: object, groups: NDArray[np.int64] | None, ngram: int, thresh
 def _couple(
     keys: NDArray[np.uint32], prefix: int, labels: NDArray[np.int64] | None, reach: str
 ) -> tuple[bytearray, bytearray, int]:
-    """Positions of couples that share a key (uint32 each, the smaller first), and couples left out by the rule for crowds.
+    """Positions of couples that share a key (uint32, the smaller first), and couples that the rule for crowds left out.
 
     prefix: first bits that all keys share. reach: "neighbours", "others" or "all".
     """

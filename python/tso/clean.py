@@ -317,7 +317,7 @@ def _write_both(source: Source | Files, found: Deduped, output: Path, removed: P
 def _write(
     path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str] = ()
 ) -> None:
-    """Whole or not at all: under another name first. The rows have the columns of `source`, and texts named in `more`."""
+    """Whole or not at all: under another name first. Rows have the columns of `source`, and texts named in `more`."""
     draft = path.with_name(path.name + ".part")
     try:
         if path.name.lower().endswith(".parquet"):

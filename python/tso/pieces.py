@@ -59,7 +59,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all pieces say together: the column to compare, whether it holds ids, the scores, lines left out in words."""
+    """What all pieces say: the column to compare, whether it holds ids, the scores, and lines left out in words."""
 
     column: str
     ids: bool

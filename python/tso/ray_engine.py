@@ -6,6 +6,7 @@ it. Ray is imported on first use. Knows nothing of duplicates.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -75,8 +76,9 @@ def connected(address: str | None) -> Iterator[Pool]:
 def dedup_texts(blocks: Sequence[Any], *, address: str | None = None, tokenizer: Any = None, **options: Any) -> Deduped:
     """Find exact and near-duplicate texts among the rows of all blocks together, numbered through.
 
-    blocks: columns as for `tso.dedup_texts`, or ObjectRefs of such columns, which then need not pass through this process.
-    options: ngram, threshold, link, keep and groups as there, for all rows; mode is "lsh".
+    blocks: columns as for `tso.dedup_texts`, or ObjectRefs of such columns, which do not pass through this process.
+    options: ngram, threshold, link, keep and groups as there, for all rows; mode is "lsh". The result is the local one,
+        but for other links with link "component" (see `tso.parts`).
 
     Raises DataError for data or options that cannot be used, and what `connected` raises.
     """
@@ -152,8 +154,9 @@ def _check_reachable(address: str) -> None:
 
 
 def _init(ray: Any, address: str | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody unasked
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ImportError) as err:
         where = f"at {address}" if address else "on this machine"
         raise ClusterError(f"no Ray cluster {where}: {_last_line(err)}") from err

@@ -1,4 +1,4 @@
-"""From blocks to what stays: exact copies, keys, couples, links, clusters, one step after the other (see `tso.parts`)."""
+"""From blocks to what stays: exact copies, keys, couples, links, clusters, step by step (see `tso.parts`)."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tso.parts.blocks import Blocks, Ints, Pool
 from tso.parts.compare import compare, sizes
 from tso.parts.work import Couples, Search, couple_partition, equal_rows, near_rows, pack, sketch_block, unpack
 
+_MOST_ROWS = 2**31 - 2  # as in one call of the local search
 PARTITION = 1 << 24  # keys at most, about, that one task groups
 
 
@@ -33,14 +34,16 @@ def dedup_blocks(
 ) -> Deduped:
     """Find exact and near-duplicate texts, as `tso.dedup_texts` does. Raises DataError for options out of range."""
     search = Search(as_count("ngram", ngram), as_number("threshold", threshold))
-    search.check(link)
     rows = len(blocks.lengths)
+    if rows > _MOST_ROWS:
+        raise DataError(f"too many rows: {rows:,}; at most {_MOST_ROWS:,} can be compared at once")
     scores = _scores(keep, blocks.lengths)
     of_group = _groups(groups, blocks.lengths)
+    search.check()
+    # With no row and no link there is nothing to settle, but options are checked before any work is sent out.
+    _settle(np.full(rows, -1), _Links.none(), link, scores, 0)
     owners = _owners(pool, blocks, of_group)
     links, uncompared = _links(pool, blocks, owners, of_group, search, link)
-    if scores is not None and len(scores) != rows:
-        raise DataError(f"the score column has {len(scores)} entries for {rows} rows")
     return _settle(owners, links, link, scores, uncompared)
 
 
@@ -84,6 +87,10 @@ class _Links:
     j: Ints
     jaccard: NDArray[np.float64]
 
+    @classmethod
+    def none(cls) -> _Links:
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
     def more(self, other: _Links) -> _Links:
         columns = zip((self.i, self.j, self.jaccard), (other.i, other.j, other.jaccard), strict=True)
         return _Links(*(np.concatenate(column) for column in columns))
@@ -94,10 +101,10 @@ def _links(
 ) -> tuple[_Links, int]:
     """Verified links between first rows: all of them for stars; else enough of them to connect what is connected.
 
-    Neighbours in a bucket come first then: mostly they connect its copies, and the rest of a crowd need not be compared.
+    Neighbours in a bucket come first then: mostly they connect its copies, and the rest of a crowd need no comparison.
     """
     parts, split = _sketches(pool, blocks, owners, groups, search)
-    links, uncompared = _Links(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)), 0
+    links, uncompared = _Links.none(), 0
     labels = None
     for reach in ("all",) if link == "star" else ("neighbours", "others"):
         started = [pool.start(couple_partition, split, reach, labels, *part)[0] for part in parts]

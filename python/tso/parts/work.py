@@ -24,11 +24,10 @@ class Search:
     ngram: int
     threshold: float
 
-    def check(self, link: str) -> None:
-        """Raises DataError before any work is sent out."""
+    def check(self) -> None:
+        """Raises DataError for what is out of range."""
         none = np.zeros(0, np.int64)
         _core._verify(as_tokens([]), as_tokens([]), none, none, self.ngram, self.threshold)
-        _core._settle(none, none, none, np.zeros(0), link, None, 0)
 
 
 def read_block(tokens: Any, tokenizer: Any = None) -> list[Any]:
@@ -50,7 +49,7 @@ def sketch_block(
 
 
 def couple_partition(split: int, reach: str, labels: Ints | None, *parts: Any) -> list[tuple[Couples, int]]:
-    """Couples of rows that share a key, and how many the rule for crowds left out. `parts` come in the order of rows."""
+    """Couples of rows that share a key, and how many the rule for crowds left out. `parts` are in the order of rows."""
     keys, rows = (np.concatenate(column) for column in zip(*parts, strict=True))
     of_member = None if labels is None else labels[rows]
     a, b, left_out = _core._couple(keys, split, of_member, reach)

@@ -58,8 +58,8 @@ pub fn bands(threshold: f64) -> Result<usize> {
     Ok(Sketcher::new(threshold).bands())
 }
 
-/// A 64-bit hash of the tokens of each row, 0 where it is null. Equal rows have equal hashes on every machine of the same
-/// byte order; unlike rows can too, which [`same`] finds out.
+/// A 64-bit hash of the tokens of each row, 0 where it is null. Equal rows have equal hashes on every machine of the
+/// same byte order; unlike rows can too, which [`same`] finds out.
 ///
 /// # Errors
 /// [`Error::Stopped`].
