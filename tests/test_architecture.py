@@ -24,21 +24,13 @@ KERNELS = ROOT / "kernels" / "tso_kernels"
 # Top down. A name stands for the module and, unless a longer name is listed, for everything inside it.
 FLOORS = (
     ("tso.cli", "tso.__main__"),
-    ("tso.train", "tso.doctor", "tso.clean"),
+    ("tso.train", "tso.doctor", "tso.clean", "tso.clean_report"),
     ("tso.loop", "tso.start", "tso.measure"),
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
-        *(
-            "tso.dedup",
-            "tso.index",
-            "tso.diversity",
-            "tso._columns",
-            "tso.texts",
-            "tso.progress",
-            "tso.quickstart",
-            "tso.caches",
-        ),
+        *("tso.dedup", "tso.index", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart"),
+        *("tso.caches", "tso.fields", "tso.parts", "tso.pieces", "tso.ray_engine"),
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )

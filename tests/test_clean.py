@@ -88,6 +88,25 @@ def test_parquet_keeps_its_types_and_ids_need_no_tokenizer(run, tmp_path):
     assert pq.read_table(tmp_path / "out.removed.parquet").to_pylist()[0]["duplicate_of"] == "in.parquet line 1"
 
 
+def test_parquet_from_rows_of_unlike_columns(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"text": "one"}, {"text": "two", "n": 5}, {"text": "two", "m": True}])
+    code, said = run("dedup", "in.jsonl", "-o", "out.parquet", "--tokenizer", ".")
+    assert code == 0, said
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == [{"text": "one", "n": None}, {"text": "two", "n": 5}]
+    assert pq.read_table(tmp_path / "out.removed.parquet").to_pylist()[0]["m"] is True
+
+
+def test_parquet_of_several_row_groups(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("tso.clean._ROWS", 3)
+    table = pa.table({"text": pa.array([[i // 2] for i in range(20)], pa.list_(pa.int64())), "n": pa.array(range(20))})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert run("dedup", "in.parquet", "-o", "out.parquet")[0] == 0
+    assert pq.read_table(tmp_path / "out.parquet")["n"].to_pylist() == list(range(0, 20, 2))
+    removed = pq.read_table(tmp_path / "out.removed.parquet")
+    assert removed["n"].to_pylist() == list(range(1, 20, 2))
+    assert removed.schema.names == ["text", "n", "removed_reason", "removed_from", "duplicate_of"]
+
+
 def test_nothing_to_remove_leaves_an_empty_list(run, tmp_path):
     lines(tmp_path / "in.jsonl", [{"text": "one"}, {"text": "two"}])
     for suffix in ("jsonl", "parquet"):
@@ -120,6 +139,14 @@ def test_lines_that_hold_no_row_are_named(run, tmp_path):
         (["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--scope", "global"], "--scope is for pairs"),
         (["in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--threshold", "2"], "threshold has to lie in (0, 1]"),
         (["in.jsonl", "-o", "o.jsonl", "--tokenizer", "nowhere"], "no tokenizer at nowhere"),
+        (["in.jsonl", "-o", "o.jsonl", "--ray-address", "h:1"], "--ray-address is for --engine ray"),
+        (
+            ["in.jsonl", "-o", "o.jsonl", "--engine", "ray", "--mode", "exact"],
+            "--mode exact needs all texts in one place",
+        ),
+        (["in.jsonl", "-o", "o.jsonl", "--engine", "ray", "--threads", "2"], "--threads is for --engine local"),
+        (["in.jsonl", "-o", "o.jsonl", "--engine", "ray", "--scope", "global"], "--scope is for --engine local"),
+        (["missing.jsonl", "-o", "o.jsonl", "--engine", "ray"], "input: no file or folder missing.jsonl"),
     ],
 )
 def test_mistakes_cost_a_line_and_no_file(run, tmp_path, words, said):

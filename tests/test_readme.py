@@ -8,7 +8,6 @@ import shlex
 from pathlib import Path
 
 import pytest
-
 from tso import cli
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 __all__ = [
     "DedupIndex",
     "Ledger",
+    "_bands",
+    "_couple",
+    "_hashes",
     "_panic",
+    "_same",
+    "_settle",
+    "_sketch",
+    "_verify",
     "dedup_pairs",
     "dedup_texts",
     "diversity",
@@ -73,6 +80,42 @@ def pick_pairs(
     ngram: int,
     threads: int | None,
 ) -> tuple[bytearray, bytearray]: ...
+def _bands(threshold: float) -> int:
+    """Keys of a text at this threshold."""
+
+def _hashes(tokens: object) -> bytearray:
+    """uint64 [rows]: a hash of each row's tokens, 0 where it is null."""
+
+def _sketch(tokens: object, groups: NDArray[np.int64] | None, ngram: int, threshold: float) -> bytearray:
+    """uint32 [bands, rows]: the keys of each row."""
+
+def _couple(
+    keys: NDArray[np.uint32], prefix: int, labels: NDArray[np.int64] | None, reach: str
+) -> tuple[bytearray, bytearray, int]:
+    """Positions of couples that share a key (uint32, the smaller first), and couples that the rule for crowds left out.
+
+    prefix: first bits that all keys share. reach: "neighbours", "others" or "all".
+    """
+
+def _same(left: object, right: object, a: NDArray[np.int64], b: NDArray[np.int64]) -> bytearray:
+    """bool [couples]: whether rows a of left and b of right have the same tokens."""
+
+def _verify(
+    left: object, right: object, a: NDArray[np.int64], b: NDArray[np.int64], ngram: int, threshold: float
+) -> tuple[bytearray, bytearray]:
+    """Positions (int64) of the couples that reach the threshold, and their Jaccard similarity (float64)."""
+
+def _settle(
+    owners: NDArray[np.int64],
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    jaccard: NDArray[np.float64],
+    link: str,
+    score: NDArray[np.float64] | None,
+    uncompared: int,
+) -> _Rows:
+    """What becomes of each row. owners: its first copy, -1 where it is null; i, j, jaccard: links of first rows."""
+
 def _panic(message: str) -> None: ...
 
 @final

@@ -8,24 +8,24 @@ from __future__ import annotations
 import gzip
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import rows
+from tso import fields, rows
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
 from tso.progress import Face
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
-SIDES = ("chosen", "rejected")
-TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
 _SHOWN = 60  # characters of an example
+_ROWS = 1 << 16  # rows of a row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,32 @@ class Source:
     values: list[Mapping[str, Any]]
     places: list[str]
 
+    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        return zip(self.values, self.places, strict=True)
+
     def column(self, name: str) -> list[Any]:
         return [row.get(name) for row in self.values]
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for row in self.values for name in row))
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The same, but the rows stay in their files and are read each time they are asked for."""
+
+    paths: tuple[Path, ...]
+    count: int
+
+    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+        found = ((values, place) for values, place, problem in _lines(self.paths) if not problem)
+        number = 0
+        for number, row in enumerate(found, 1):
+            if number > self.count:
+                break
+            yield row
+        if number != self.count:
+            raise DataError(f"{', '.join(map(str, self.paths))} changed while it was read; run it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +73,39 @@ class Outcome:
     counts: Mapping[str, int]
 
 
+@dataclass(slots=True)
+class _Tally:
+    """Removed rows by reason: how many, and the first."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        self.counts[row["removed_reason"]] += 1
+        self.first.setdefault(row["removed_reason"], row)
+
+
 def read(paths: Sequence[Path], face: Face) -> Source:
     """All rows of files or folders, one source after the other. Lines that hold no row are named and left out."""
     values, places, bad = [], [], []
-    for path in paths:
-        for row in rows.read(path, option="input"):
-            where = f"{path} {row.where(path)}"
-            problem = row.problem or ("plain text, not a row" if row.text is not None else "")
-            if problem:
-                bad.append(f"{where}: {problem}")
-                continue
-            values.append(row.values)
-            places.append(where)
-    for line in bad[:5]:
-        face.warn(f"left out: {line}")
-    if len(bad) > 5:
-        face.warn(f"left out: {len(bad) - 5} more lines that hold no row")
+    for row, where, problem in _lines(paths):
+        if problem:
+            bad.append(f"{where}: {problem}")
+            continue
+        values.append(row)
+        places.append(where)
+    for remark in fields.left_out(bad, len(bad)):
+        face.warn(remark)
     if not values:
         raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
     return Source(tuple(paths), values, places)
+
+
+def _lines(paths: Sequence[Path]) -> Iterator[tuple[Mapping[str, Any], str, str]]:
+    """Every line's values, its place, and why it cannot be used (empty where it can)."""
+    for path in paths:
+        for row in rows.read(path, option="input"):
+            yield row.values, f"{path} {row.where(path)}", fields.problem(row)
 
 
 def dedup_files(
@@ -78,6 +116,8 @@ def dedup_files(
     column: str | None = None,
     tokenizer: Any = None,
     overwrite: bool = False,
+    engine: str = "local",
+    ray_address: str | None = None,
     **options: Any,
 ) -> Outcome:
     """Write the rows that stay to `output` and the others, with their reasons, to a file beside it.
@@ -85,22 +125,41 @@ def dedup_files(
     Rows with `chosen` and `rejected` are pairs (`dedup_pairs`), all others texts of one column (`dedup_texts`); a `column`
     makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function.
 
+    With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`); the files
+    written are the same.
+
     Raises DataError that says what to do: no such column, no tokenizer, an output that exists or cannot be named so.
     """
     removed = _beside(output, overwrite)
-    source = read(paths, face)
-    found = _dedup(source, column, tokenizer, options)
+    source: Source | Files
+    if engine == "ray":
+        source, found = _on_ray(paths, face, column, tokenizer, ray_address, options)
+    else:
+        source = read(paths, face)
+        found = _dedup(source, column, tokenizer, options)
     face.say(f"{len(found.keep):,} rows compared, {int(found.keep.sum()):,} stay")
-    _write(output, (row for row, keep in zip(source.values, found.keep, strict=True) if keep), source)
-    twins = _twins(found)
-    listed = {int(row): _listed(source, found, int(row), int(twins[row])) for row in np.flatnonzero(~found.keep)}
-    _write(removed, listed.values(), None)
-    counts = Counter(row["removed_reason"] for row in listed.values())
-    _tell(face, listed, counts, len(source.values), column)
+    tally = _write_both(source, found, output, removed)
+    _tell(face, tally, len(found.keep), column)
     if found.uncompared:
         face.warn(f"{found.uncompared:,} pairs of very common texts were not compared; --mode exact compares all")
     face.say(f"kept: {output}\nremoved, with reasons: {removed}")
-    return Outcome(output, removed, counts)
+    return Outcome(output, removed, tally.counts)
+
+
+def _on_ray(
+    paths: Sequence[Path], face: Face, column: str | None, tokenizer: Any, address: str | None, options: dict[str, Any]
+) -> tuple[Files, Deduped]:
+    from tso import ray_engine
+
+    if options.pop("mode", "lsh") != "lsh":
+        raise DataError("--mode exact needs all texts in one place: use --engine local, or leave --mode out")
+    for name in ("scope", "max_length", "threads"):
+        if options.pop(name, None) is not None:
+            raise DataError(f"--{name.replace('_', '-')} is for --engine local")
+    found, bad = ray_engine.dedup_paths(paths, address=address, column=column, tokenizer=tokenizer, **options)
+    for remark in bad:
+        face.warn(remark)
+    return Files(tuple(paths), len(found.keep)), found
 
 
 def diversity_of_files(
@@ -120,7 +179,7 @@ def diversity_of_files(
     if output is not None:
         _check_output(output, overwrite=False)
     source = read(paths, face)
-    name = column or _text_column(source)
+    name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
     scores = dict(
         diversity(_texts(source, name, tokenizer), groups, tokenizer=_if_text(source, name, tokenizer), **options)
@@ -145,62 +204,34 @@ def _dedup(source: Source, column: str | None, tokenizer: Any, options: dict[str
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
-    if column is None and all(name in row for row in source.values for name in SIDES):
-        prompts, sides = _prompts(source), [source.column(side) for side in SIDES]
+    if column is None and all(name in row for row in source.values for name in fields.SIDES):
+        prompts, sides = _prompts(source), [source.column(side) for side in fields.SIDES]
         texts = [_as_text(part, tokenizer) for part in (prompts, *sides)]
-        coder = None if all(_is_ids(part) for part in texts) else tokenizer
+        coder = None if all(fields.holds_ids(part) for part in texts) else tokenizer
         return dedup_pairs(*texts, keep=keep, tokenizer=coder, **options)
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
-    name = column or _text_column(source)
+    name = column or fields.text_column(source.names())
     texts = _texts(source, name, tokenizer)
     return dedup_texts(texts, keep=keep, tokenizer=_if_text(source, name, tokenizer), **options)
 
 
-def _text_column(source: Source) -> str:
-    names = list(dict.fromkeys(name for row in source.values for name in row))
-    for name in TEXTS:
-        if name in names:
-            return name
-    raise DataError(f"no column of text is known by name among {', '.join(names)}; name one with --column")
-
-
 def _texts(source: Source, name: str, tokenizer: Any) -> list[Any]:
-    if not any(name in row for row in source.values):
-        names = dict.fromkeys(name for row in source.values for name in row)
-        raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
+    fields.check_column(name, source.names())
     return _as_text(source.column(name), tokenizer)
 
 
 def _if_text(source: Source, name: str, tokenizer: Any) -> Any:
-    return None if _is_ids(source.column(name)) else tokenizer
-
-
-def _is_ids(column: Iterable[Any]) -> bool:
-    """Lists of whole numbers, as far as there are any."""
-    first = next((value for value in column if value), None)
-    return isinstance(first, list) and isinstance(first[0], int)
+    return None if fields.holds_ids(source.column(name)) else tokenizer
 
 
 def _as_text(column: list[Any], tokenizer: Any) -> list[Any]:
-    """Token ids as they are, all else as text: conversations as their messages, one after the other."""
-    if _is_ids(column):
+    """Token ids as they are, all else as text."""
+    if fields.holds_ids(column):
         return column
-    if tokenizer is None:
-        raise DataError(
-            "these columns are text: give the tokenizer whose tokens are to be compared with --tokenizer (the path of a "
-            "tokenizer.json or of a model's folder)"
-        )
-    return [None if value is None else _text(value) for value in column]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
-        return "\n".join(f"{item.get('role', '')}: {item.get('content', '')}" for item in value)
-    return json.dumps(value, ensure_ascii=False, default=str)
+    fields.check_tokenizer(tokenizer)
+    return fields.as_texts(column)
 
 
 def _prompts(source: Source) -> list[Any]:
@@ -221,13 +252,9 @@ def _shared(chosen: Any, rejected: Any) -> Any:
 
 def _scores(source: Source, name: str) -> list[float]:
     values = source.column(name)
-    bad = next(
-        (i for i, value in enumerate(values) if isinstance(value, bool) or not isinstance(value, int | float)), None
-    )
+    bad = fields.first_without_number(values)
     if bad is not None:
-        raise DataError(
-            f"--keep {name}: neither first nor longest, nor a column with a number in every row ({source.places[bad]} has none)"
-        )
+        raise fields.no_score(name, source.places[bad])
     return values
 
 
@@ -236,11 +263,9 @@ def _groups(source: Source, by: str | None) -> tuple[list[Any], list[int]]:
     if by is None:
         return ["all"], [0] * len(source.values)
     if not any(by in row for row in source.values):
-        raise DataError(
-            f"no column {by!r}; there is {', '.join(dict.fromkeys(n for row in source.values for n in row))}"
-        )
+        raise DataError(f"no column {by!r}; there is {', '.join(source.names())}")
     numbers: dict[str, int] = {}
-    found = [numbers.setdefault(_text(row.get(by)), len(numbers)) for row in source.values]
+    found = [numbers.setdefault(fields.as_text(row.get(by)), len(numbers)) for row in source.values]
     return list(numbers), found
 
 
@@ -265,12 +290,38 @@ def _check_output(path: Path, overwrite: bool) -> str:
     return suffix
 
 
-def _write(path: Path, values: Iterable[Mapping[str, Any]], source: Source | None) -> None:
-    """Whole or not at all: under another name first."""
+def _write_both(source: Source | Files, found: Deduped, output: Path, removed: Path) -> _Tally:
+    """What stays and what goes. The rows pass by twice, and need not fit in memory where their types are known."""
+    tally, twins = _Tally(), _twins(found)
+    places = dict.fromkeys(twins[~found.keep & (twins >= 0)].tolist(), "")
+
+    def kept() -> Iterator[Mapping[str, Any]]:
+        for number, (values, place) in enumerate(source):
+            if number in places:
+                places[number] = place
+            if found.keep[number]:
+                yield values
+
+    def gone() -> Iterator[Mapping[str, Any]]:
+        for number, (values, place) in enumerate(source):
+            if not found.keep[number]:
+                row = _listed(values, found.reason_names(number), place, places.get(int(twins[number])))
+                tally.add(row)
+                yield row
+
+    _write(output, kept(), source)
+    _write(removed, gone(), source, ("removed_reason", "removed_from", "duplicate_of"))
+    return tally
+
+
+def _write(
+    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str] = ()
+) -> None:
+    """Whole or not at all: under another name first. Rows have the columns of `source`, and texts named in `more`."""
     draft = path.with_name(path.name + ".part")
     try:
         if path.name.lower().endswith(".parquet"):
-            _write_parquet(draft, list(values), source)
+            _write_parquet(draft, values, source, more)
         else:
             packed = path.name.lower().endswith(".gz")
             with gzip.open(draft, "wt", encoding="utf-8") if packed else draft.open("w", encoding="utf-8") as file:
@@ -280,30 +331,40 @@ def _write(path: Path, values: Iterable[Mapping[str, Any]], source: Source | Non
         draft.unlink(missing_ok=True)
 
 
-def _write_parquet(path: Path, values: list[Mapping[str, Any]], source: Source | None) -> None:
+def _write_parquet(
+    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = None
-    if source is not None and all(p.suffix.lower() == ".parquet" for p in source.paths):
-        schema = pa.unify_schemas([pq.read_schema(p) for p in source.paths])
     try:
-        pq.write_table(pa.Table.from_pylist(values, schema=schema), path)
+        if source is None or any(p.suffix.lower() != ".parquet" for p in source.paths):
+            pq.write_table(_table(list(values)), path)
+            return
+        schema = pa.unify_schemas([pq.read_schema(p) for p in source.paths])
+        types = {**{field.name: field for field in schema}, **{name: pa.field(name, pa.string()) for name in more}}
+        schema, rows_left = pa.schema(types.values(), schema.metadata), iter(values)
+        with pq.ParquetWriter(path, schema) as file:
+            while batch := list(islice(rows_left, _ROWS)):
+                file.write_table(pa.Table.from_pylist(batch, schema=schema))
     except pa.ArrowException as err:
         raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
+
+
+def _table(values: list[Mapping[str, Any]]) -> Any:
+    """Rows whose types are not known before all of them are: a column for every name that any of them has."""
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in values for name in row)
+    return pa.table({name: [row.get(name) for row in values] for name in names})
 
 
 # --- words
 
 
-def _listed(source: Source, found: Deduped, row: int, twin: int) -> dict[str, Any]:
+def _listed(values: Mapping[str, Any], reason: str, place: str, twin: str | None) -> dict[str, Any]:
     """A removed row with its reason and, where it is a duplicate, the row that stays for it."""
-    return {
-        **source.values[row],
-        "removed_reason": found.reason_names(row),
-        "removed_from": source.places[row],
-        "duplicate_of": None if twin < 0 else source.places[twin],
-    }
+    return {**values, "removed_reason": reason, "removed_from": place, "duplicate_of": twin}
 
 
 def _twins(found: Deduped) -> NDArray[np.int64]:
@@ -316,12 +377,10 @@ def _twins(found: Deduped) -> NDArray[np.int64]:
     return twins
 
 
-def _tell(
-    face: Face, listed: Mapping[int, Mapping[str, Any]], counts: Mapping[str, int], total: int, column: str | None
-) -> None:
+def _tell(face: Face, tally: _Tally, total: int, column: str | None) -> None:
     lines = []
-    for reason, count in sorted(counts.items(), key=lambda item: -item[1]):
-        row = next(row for row in listed.values() if row["removed_reason"] == reason)
+    for reason, count in sorted(tally.counts.items(), key=lambda item: -item[1]):
+        row = tally.first[reason]
         lines.append(
             {
                 "reason": reason,
@@ -337,8 +396,8 @@ def _tell(
 
 
 def _snippet(row: Mapping[str, Any], column: str | None) -> str:
-    name = column or next((name for name in ("chosen", *TEXTS) if row.get(name)), None)
-    text = " ".join(_text(row[name]).split()) if name else ""
+    name = column or next((name for name in ("chosen", *fields.TEXTS) if row.get(name)), None)
+    text = " ".join(fields.as_text(row[name]).split()) if name else ""
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 

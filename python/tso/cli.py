@@ -56,6 +56,10 @@ def _add_dedup(commands: Any) -> None:
     command.add_argument("--scope", choices=["prompt", "global"], help="which pairs are compared (default: prompt)")
     command.add_argument("--max-length", type=int, help="of prompt and completion in tokens, as the trainer cuts them")
     command.add_argument("--threads", type=int)
+    command.add_argument(
+        "--engine", choices=["local", "ray"], default="local", help="ray: on the machines of a cluster"
+    )
+    command.add_argument("--ray-address", help="host:port of the Ray cluster (default: RAY_ADDRESS, or one here)")
     command.add_argument("--overwrite", action="store_true")
     command.add_argument("--quiet", action="store_true")
 
@@ -78,11 +82,13 @@ def _dedup(args: argparse.Namespace) -> int:
     from tso import clean
     from tso.progress import Face
 
+    if args.ray_address and args.engine != "ray":
+        raise DataError("--ray-address is for --engine ray")
     options = {name: getattr(args, name) for name in ("ngram", "threshold", "mode", "link", "keep", "threads")}
     of_pairs = {name: value for name in ("scope", "max_length") if (value := getattr(args, name)) is not None}
     clean.dedup_files(
         args.input, args.output, Face(quiet=args.quiet), column=args.column, tokenizer=args.tokenizer,
-        overwrite=args.overwrite, **options, **of_pairs,
+        overwrite=args.overwrite, engine=args.engine, ray_address=args.ray_address, **options, **of_pairs,
     )  # fmt: skip
     return 0
 

@@ -29,6 +29,10 @@ class MissingDependency(TsoError, ImportError):
     """An optional package is needed; the message is the pip command that brings it."""
 
 
+class ClusterError(TsoError, ConnectionError):
+    """A cluster that cannot be reached, or that could not finish its work. The input is not at fault."""
+
+
 class StoreError(TsoError, RuntimeError):
     """The run store refused."""
 

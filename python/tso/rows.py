@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,11 +45,35 @@ class Row:
 
 def read(source: Path, option: str = "data.prompts") -> Iterator[Row]:
     """All rows in order, of a folder file by file. Raises DataError, which names the option, where it cannot be read."""
+    for path, split in files(source, option):
+        for row in read_file(path):
+            yield replace(row, split=split) if split else row
+
+
+def files(source: Path, option: str = "data.prompts") -> Iterator[tuple[Path, str]]:
+    """The files of `read` in its order, each with the split whose folder it was saved in. Raises DataError as `read`."""
     with _readable(source, "a file or folder"):  # too long a name, or a folder that may not be entered
         found = source.exists()
     if not found:
         raise DataError(f"{option}: no file or folder {source}; {ACCEPTED}")
-    yield from _folder(source, option) if source.is_dir() else _file(source)
+    yield from _folder(source, option) if source.is_dir() else [(source, "")]
+
+
+def read_file(path: Path, groups: Sequence[int] | None = None, before: int = 0) -> Iterator[Row]:
+    """The rows of one file, or of these row groups of a Parquet file that come after so many rows of it."""
+    if path.suffix.lower() == ".parquet":
+        return _parquet(path, groups, before)
+    return _arrow(path) if path.suffix.lower() == ".arrow" else _json(path)
+
+
+def row_groups(path: Path) -> list[tuple[int, int]]:
+    """Rows and bytes (unpacked) of each row group of a Parquet file. Raises DataError where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _readable(path, "Parquet", pa.ArrowException), pq.ParquetFile(path) as file:
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        return [(group.num_rows, group.total_byte_size) for group in groups]
 
 
 def digest(source: Path) -> str:
@@ -80,21 +104,20 @@ def _readable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]
 # --- folders
 
 
-def _folder(folder: Path, option: str) -> Iterator[Row]:
+def _folder(folder: Path, option: str) -> Iterator[tuple[Path, str]]:
     if (folder / "dataset_dict.json").is_file():
         yield from _splits(folder)
     elif (folder / "state.json").is_file():
-        yield from _saved(folder)
+        yield from ((path, "") for path in _saved(folder))
     else:
-        yield from _files(folder, option)
+        yield from ((path, "") for path in _files(folder, option))
 
 
-def _files(folder: Path, option: str) -> Iterator[Row]:
+def _files(folder: Path, option: str) -> list[Path]:
     found = sorted(path for path in folder.rglob("*") if _holds_rows(path.relative_to(folder)) and path.is_file())
     if not found:
         raise DataError(f"{option}: {folder} holds no .jsonl, .json, .parquet or .arrow file; {ACCEPTED}")
-    for path in found:
-        yield from _file(path)
+    return found
 
 
 def _holds_rows(path: Path) -> bool:
@@ -102,17 +125,16 @@ def _holds_rows(path: Path) -> bool:
     return not hidden and path.name not in DESCRIPTIONS and path.name.lower().endswith(SUFFIXES)
 
 
-def _splits(folder: Path) -> Iterator[Row]:
+def _splits(folder: Path) -> Iterator[tuple[Path, str]]:
     """A folder of `DatasetDict.save_to_disk`: a folder a split. A split that is alone says nothing of its rows."""
     names = _description(folder / "dataset_dict.json").get("splits")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"{folder / 'dataset_dict.json'} names no splits; save the dataset again")
     for name in names:
-        for row in _saved(folder / name):
-            yield replace(row, split=name) if len(names) > 1 else row
+        yield from ((path, name if len(names) > 1 else "") for path in _saved(folder / name))
 
 
-def _saved(folder: Path) -> Iterator[Row]:
+def _saved(folder: Path) -> list[Path]:
     """A folder of `Dataset.save_to_disk`: state.json names its Arrow files in their order."""
     state = _description(folder / "state.json")
     if state.get("_indices_files"):
@@ -123,8 +145,7 @@ def _saved(folder: Path) -> Iterator[Row]:
         names = [entry["filename"] for entry in state["_data_files"]]
     except (KeyError, TypeError) as err:
         raise DataError(f"{folder / 'state.json'} names no Arrow files; save the dataset again") from err
-    for name in names:
-        yield from _arrow(folder / name)
+    return [folder / name for name in names]
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -138,17 +159,12 @@ def _description(path: Path) -> dict[str, Any]:
 # --- tables
 
 
-def _file(path: Path) -> Iterator[Row]:
-    kinds = {".parquet": _parquet, ".arrow": _arrow}
-    return kinds.get(path.suffix.lower(), _json)(path)
-
-
-def _parquet(path: Path) -> Iterator[Row]:
+def _parquet(path: Path, groups: Sequence[int] | None, before: int) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _readable(path, "Parquet", pa.ArrowException), pq.ParquetFile(path) as file:
-        yield from _table(path, file.iter_batches(_BATCH_ROWS))
+        yield from _table(path, file.iter_batches(_BATCH_ROWS, row_groups=groups), before)
 
 
 def _arrow(path: Path) -> Iterator[Row]:
@@ -165,8 +181,7 @@ def _arrow(path: Path) -> Iterator[Row]:
         yield from _table(path, batches)
 
 
-def _table(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
-    line = 0
+def _table(path: Path, batches: Iterable[Any], line: int = 0) -> Iterator[Row]:
     for batch in batches:
         for values in batch.to_pylist():
             line += 1

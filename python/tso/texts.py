@@ -32,7 +32,7 @@ def encode(texts: Any, tokenizer: Any) -> Any:
     import pyarrow as pa
 
     column = _strings(texts)
-    found = _tokenizer(tokenizer)
+    found = find_tokenizer(tokenizer)
     counts, parts = [np.zeros(1, np.int64)], []
     for batch in _batches(column):
         ids = [encoding.ids for encoding in found.encode_batch_fast(batch, add_special_tokens=False)]
@@ -72,7 +72,8 @@ def _strings(texts: Any) -> Any:
     return column
 
 
-def _tokenizer(given: Any) -> Any:
+def find_tokenizer(given: Any) -> Any:
+    """The `tokenizers.Tokenizer` that `encode` would use. Raises DataError where there is none."""
     from tokenizers import Tokenizer
 
     if isinstance(given, Tokenizer):

@@ -182,7 +182,7 @@ pub fn integer_bytes<'py>(
     py: Python<'py>,
     values: impl ExactSizeIterator<Item = i64>,
 ) -> PyResult<Bound<'py, PyByteArray>> {
-    eight_bytes(py, values.map(i64::to_ne_bytes))
+    bytes_of(py, values.map(i64::to_ne_bytes))
 }
 
 /// Doubles as bytes, in the machine's order.
@@ -190,15 +190,23 @@ pub fn double_bytes<'py>(
     py: Python<'py>,
     values: impl ExactSizeIterator<Item = f64>,
 ) -> PyResult<Bound<'py, PyByteArray>> {
-    eight_bytes(py, values.map(f64::to_ne_bytes))
+    bytes_of(py, values.map(f64::to_ne_bytes))
 }
 
-fn eight_bytes<'py>(
+/// 32-bit integers as bytes, in the machine's order.
+pub fn four_bytes<'py>(
     py: Python<'py>,
-    values: impl ExactSizeIterator<Item = [u8; 8]>,
+    values: impl ExactSizeIterator<Item = u32>,
 ) -> PyResult<Bound<'py, PyByteArray>> {
-    PyByteArray::new_with(py, values.len() * 8, |bytes| {
-        for (place, value) in bytes.chunks_exact_mut(8).zip(values) {
+    bytes_of(py, values.map(u32::to_ne_bytes))
+}
+
+fn bytes_of<'py, const SIZE: usize>(
+    py: Python<'py>,
+    values: impl ExactSizeIterator<Item = [u8; SIZE]>,
+) -> PyResult<Bound<'py, PyByteArray>> {
+    PyByteArray::new_with(py, values.len() * SIZE, |bytes| {
+        for (place, value) in bytes.chunks_exact_mut(SIZE).zip(values) {
             place.copy_from_slice(&value);
         }
         Ok(())

@@ -42,8 +42,8 @@ enum Choice {
 
 impl Search {
     fn new(ngram: i64, threshold: f64, mode: &str, link: &str, keep: Choice) -> PyResult<Self> {
-        let mode = pick("mode", mode, [("lsh", Mode::Lsh), ("exact", Mode::Exact)])?;
-        let link = pick("link", link, [("component", Link::Component), ("star", Link::Star)])?;
+        let mode = pick("mode", mode, &[("lsh", Mode::Lsh), ("exact", Mode::Exact)])?;
+        let link = pick("link", link, &[("component", Link::Component), ("star", Link::Star)])?;
         Ok(Self {
             ngram: size("ngram", ngram)?,
             threshold,
@@ -129,7 +129,7 @@ pub fn dedup_pairs<'py>(
         Tokens::import(rejected)?,
     );
     let search = Search::new(ngram, threshold, mode, link, Choice::new(py, keep, score)?)?;
-    let scope = pick("scope", scope, [("prompt", Scope::Prompt), ("global", Scope::Global)])?;
+    let scope = pick("scope", scope, &[("prompt", Scope::Prompt), ("global", Scope::Global)])?;
     let max_length = max_length.map(|length| size("max_length", length)).transpose()?;
     let result = call(py, threads, |stop| {
         let options = PairOptions {
@@ -152,6 +152,7 @@ pub fn dedup_pairs<'py>(
     Ok((rows(py, result.rows)?, edges(py, &result.reversed)?))
 }
 
+/// The result's columns as Python takes them.
 pub fn rows(py: Python<'_>, result: TextResult) -> PyResult<PyRows<'_>> {
     let keep: Vec<u8> = result.keep.iter().map(|&keep| u8::from(keep)).collect();
     Ok((
@@ -172,15 +173,16 @@ fn edges<'py>(py: Python<'py>, edges: &[Edge]) -> PyResult<PyEdges<'py>> {
 }
 
 /// The value that a word stands for.
-pub fn pick<T: Copy>(name: &str, word: &str, known: [(&str, T); 2]) -> PyResult<T> {
+pub fn pick<T: Copy>(name: &str, word: &str, known: &[(&str, T)]) -> PyResult<T> {
     known
         .iter()
         .find(|(known, _)| *known == word)
         .map(|(_, value)| *value)
         .ok_or_else(|| {
+            let words: Vec<String> = known.iter().map(|(known, _)| format!("'{known}'")).collect();
             to_py(Error::Invalid(format!(
-                "{name} has to be '{}' or '{}', got '{word}'",
-                known[0].0, known[1].0
+                "{name} has to be {}, got '{word}'",
+                words.join(" or ")
             )))
         })
 }

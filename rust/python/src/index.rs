@@ -52,7 +52,7 @@ impl DedupIndex {
         let options = IndexOptions {
             ngram: size("ngram", ngram)?,
             threshold,
-            link: pick("link", link, [("component", Link::Component), ("star", Link::Star)])?,
+            link: pick("link", link, &[("component", Link::Component), ("star", Link::Star)])?,
         };
         let index = call(py, threads, |stop| match path {
             Some(path) => Index::open(&path, options, stop),

@@ -7,6 +7,7 @@ mod diversity;
 mod error;
 mod index;
 mod ledger;
+mod parts;
 mod values;
 
 use pyo3::prelude::*;
@@ -22,6 +23,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(diversity::repetition, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::select_diverse, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::pick_pairs, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_bands, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_hashes, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_sketch, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_couple, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_same, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_verify, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::_settle, module)?)?;
     module.add_function(wrap_pyfunction!(call::_panic, module)?)?;
     Ok(())
 }

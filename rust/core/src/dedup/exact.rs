@@ -100,7 +100,8 @@ fn owners(rows: &[u32], same: impl Fn(u32, u32, &mut Vec<u32>, &mut Vec<u32>) ->
         .collect()
 }
 
-fn number(first_of_row: Vec<u32>, group: impl Fn(usize) -> i64) -> Nodes {
+/// Nodes in the order of their first rows, which `first_of_row` names for each row ([`NONE`] where it is null).
+pub(crate) fn number(first_of_row: Vec<u32>, group: impl Fn(usize) -> i64) -> Nodes {
     let mut nodes = Nodes {
         of_row: first_of_row,
         first: Vec::new(),

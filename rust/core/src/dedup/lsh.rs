@@ -17,9 +17,9 @@ use crate::Result;
 use crate::run::Stop;
 
 /// In a crowd, each text is compared with this many predecessors ...
-const WINDOW: usize = 256;
+pub(super) const WINDOW: usize = 256;
 /// ... and with the first few texts of the crowd. Other pairs of an oversized crowd count as uncompared.
-const LEADERS: usize = 16;
+pub(super) const LEADERS: usize = 16;
 
 /// Adds the links between members that agree in a band and reach the threshold.
 ///

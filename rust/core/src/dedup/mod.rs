@@ -14,6 +14,7 @@ mod matches;
 mod minhash;
 mod near;
 mod pairs;
+pub mod parts;
 mod prefix;
 mod sketches;
 mod table;

@@ -8,6 +8,7 @@ mod twin;
 mod diversity;
 mod index;
 mod pairs;
+mod parts;
 mod ragged;
 mod texts;
 

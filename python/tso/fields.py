@@ -1,0 +1,85 @@
+"""Which columns of rows are compared, and how what they hold becomes text or token ids. Knows no files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from tso.errors import DataError
+from tso.rows import Row
+
+SIDES = ("chosen", "rejected")
+TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
+NAMED = 5  # lines named of those left out
+
+
+def problem(row: Row) -> str:
+    """Why a line cannot be used as a row of columns; empty where it can."""
+    return row.problem or ("plain text, not a row" if row.text is not None else "")
+
+
+def left_out(bad: Sequence[str], count: int) -> list[str]:
+    """Remarks on lines that hold no row: the first few by name, and how many more there are."""
+    named = [f"left out: {line}" for line in bad[:NAMED]]
+    more = count - len(named)
+    return [*named, f"left out: {more} more lines that hold no row"] if more else named
+
+
+def text_column(names: Iterable[str]) -> str:
+    """The column to compare where none is named. Raises DataError where no name is known."""
+    names = list(names)
+    for name in TEXTS:
+        if name in names:
+            return name
+    raise DataError(f"no column of text is known by name among {', '.join(names)}; name one with --column")
+
+
+def check_column(name: str, names: Iterable[str]) -> None:
+    """Raises DataError where there is no such column."""
+    names = list(names)
+    if name not in names:
+        raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
+
+
+def holds_ids(column: Iterable[Any]) -> bool | None:
+    """Whether a column holds lists of whole numbers, as far as its first value says; None where it has none."""
+    first = next((value for value in column if value), None)
+    return None if first is None else isinstance(first, list) and isinstance(first[0], int)
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raises DataError where text has none."""
+    if tokenizer is None:
+        raise DataError(
+            "these columns are text: give the tokenizer whose tokens are to be compared with --tokenizer (the path of a "
+            "tokenizer.json or of a model's folder)"
+        )
+
+
+def as_texts(column: Iterable[Any]) -> list[str | None]:
+    """Values as text, None where there is none."""
+    return [None if value is None else as_text(value) for value in column]
+
+
+def as_text(value: Any) -> str:
+    """A text as it is, a conversation as its messages, one after the other, anything else as JSON."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+        return "\n".join(f"{item.get('role', '')}: {item.get('content', '')}" for item in value)
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def first_without_number(column: Iterable[Any]) -> int | None:
+    """The first place of a column of scores that holds no number."""
+    return next(
+        (i for i, value in enumerate(column) if isinstance(value, bool) or not isinstance(value, int | float)), None
+    )
+
+
+def no_score(name: str, place: str) -> DataError:
+    """What to say of a row without a score."""
+    return DataError(
+        f"--keep {name}: neither first nor longest, nor a column with a number in every row ({place} has none)"
+    )
