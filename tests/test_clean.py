@@ -175,3 +175,79 @@ def test_diversity_of_each_prompt(run, tmp_path):
     code, said = run("diversity", "in.jsonl", "--by", "nothing", "--tokenizer", ".")
     assert code == 2
     assert "no column 'nothing'; there is prompt, response" in said
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_by_way_of_the_disk_the_files_are_the_same(run, tmp_path, suffix, monkeypatch):
+    monkeypatch.setattr("tso.pieces.PIECE", 1)  # a piece for each row group
+    rows = [{"id": i, "text": text} for i, text in enumerate(planted_texts(120))]
+    lines(tmp_path / "in.jsonl", rows)
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet", row_group_size=17)
+    (tmp_path / "scratch").mkdir()
+    options = ["--tokenizer", "tokenizer.json", "--threshold", "0.6", "--ngram", "3"]
+    for link in ("component", "star"):
+        for name, more in (("here", []), ("disk", ["--engine", "disk", "--work-dir", "scratch"])):
+            code, said = run("dedup", f"in{suffix}", "-o", f"{name}-{link}{suffix}", "--link", link, *options, *more)
+            assert code == 0, said
+        for part in ("", ".removed"):
+            here, disk = (tmp_path / f"{name}-{link}{part}{suffix}" for name in ("here", "disk"))
+            assert here.read_bytes() == disk.read_bytes()
+            assert here.stat().st_size > 0
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+def planted_texts(count):
+    """Texts of known words, some with another word here and there."""
+    words = LONG.split()
+    texts = []
+    for i in range(count):
+        text = [words[(i // 3 * 7 + k * k + i // 40) % 15] for k in range(12 + i // 3 % 5)]
+        if i % 3 == 2:
+            text[i % len(text)] = words[i % 15]
+        texts.append(" ".join(text))
+    return [*texts, None, ""]
+
+
+def test_what_the_disk_does_not_do_is_refused(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"text": LONG}])
+    for words, message in [
+        (["--engine", "disk", "--mode", "exact"], "--mode exact needs all texts in one place"),
+        (["--engine", "disk", "--threads", "1"], "--threads is for --engine local"),
+        (["--engine", "disk", "--work-dir", "nowhere"], "no such folder"),
+        (["--work-dir", "."], "--work-dir is for --engine disk"),
+    ]:
+        code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", "tokenizer.json", *words)
+        assert code == 2
+        assert message in said
+        assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_page_of_what_was_taken_out(run, tmp_path):
+    bad = LONG.replace("two", "<script>alert(1)</script>")
+    rows = [{"text": text} for text in [bad, bad, LONG, LONG + " one", "nine"]]
+    lines(tmp_path / "in.jsonl", rows)
+    code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", "tokenizer.json", "--report", "html")
+    assert code == 0, said
+    page = (tmp_path / "out.jsonl.report.html").read_text("utf-8")
+    assert "out.jsonl.report.html" in said
+    assert "2 of 5 rows taken out" in page
+    assert "in.jsonl line 4" in page
+    assert "<ins>one</ins>" in page
+    assert "&lt;script&gt;" in page
+    assert "<script" not in page
+    code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", "tokenizer.json", "--report", "html")
+    assert code == 2
+    assert "exists" in said
+
+
+def test_a_page_of_pairs_and_of_nothing(run, tmp_path):
+    pair = {"prompt": "one", "chosen": LONG, "rejected": "two three"}
+    lines(tmp_path / "in.jsonl", [pair, pair, {**pair, "rejected": LONG}])
+    assert run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".", "--report", "html")[0] == 0
+    page = (tmp_path / "out.jsonl.report.html").read_text("utf-8")
+    assert "both sides are the same" in page
+    assert f"chosen: {LONG}" in page
+    lines(tmp_path / "in.jsonl", [pair])
+    assert run("dedup", "in.jsonl", "-o", "b.jsonl", "--tokenizer", ".", "--report", "html")[0] == 0
+    assert "no two rows are alike" in (tmp_path / "b.jsonl.report.html").read_text("utf-8")

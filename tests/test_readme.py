@@ -48,6 +48,10 @@ def test_the_commands(folder: Path) -> None:
     import pyarrow.parquet as pq
 
     pq.write_table(pa.table({"prompt": ["p", "q"] * 2, "response": LINES}), "answers.parquet")
+    (folder / "shards").mkdir()
+    (folder / "scratch").mkdir()
+    rows = [{"text": line} for line in LINES]
+    (folder / "shards" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (code,) = _blocks("sh")
     for line in code.strip().splitlines():
         program, *arguments = shlex.split(line, comments=True)

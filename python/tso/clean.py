@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import fields, rows
+from tso import clean_report, fields, rows
+from tso.clean_report import Album
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
@@ -116,50 +117,63 @@ def dedup_files(
     column: str | None = None,
     tokenizer: Any = None,
     overwrite: bool = False,
+    report: bool = False,
     engine: str = "local",
     ray_address: str | None = None,
+    work_dir: Path | None = None,
     **options: Any,
 ) -> Outcome:
     """Write the rows that stay to `output` and the others, with their reasons, to a file beside it.
 
     Rows with `chosen` and `rejected` are pairs (`dedup_pairs`), all others texts of one column (`dedup_texts`); a `column`
-    makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function.
+    makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
+    a page with examples is written beside the output.
 
-    With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`); the files
-    written are the same.
+    With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`), with "disk"
+    this process does, piece by piece, with what is not at hand in files of `work_dir` (see `tso.disk_engine`); the
+    files written are the same.
 
     Raises DataError that says what to do: no such column, no tokenizer, an output that exists or cannot be named so.
     """
-    removed = _beside(output, overwrite)
-    source: Source | Files
-    if engine == "ray":
-        source, found = _on_ray(paths, face, column, tokenizer, ray_address, options)
-    else:
+    removed, page = _beside(output, overwrite), output.with_name(output.name + ".report.html")
+    if report and page.exists() and not overwrite:
+        raise DataError(f"{page} exists; give another name, or --overwrite")
+    told, source = dict(options), None
+    if engine == "local":
         source = read(paths, face)
         found = _dedup(source, column, tokenizer, options)
+    else:
+        found = _in_parts(engine, ray_address, work_dir, paths, face, column=column, tokenizer=tokenizer, **options)
     face.say(f"{len(found.keep):,} rows compared, {int(found.keep.sum()):,} stay")
-    tally = _write_both(source, found, output, removed)
+    album = Album(found, _twins(found), lambda values: _whole_text(values, column)) if report else None
+    tally = _write_both(source or Files(tuple(paths), len(found.keep)), found, output, removed, album)
     _tell(face, tally, len(found.keep), column)
     if found.uncompared:
         face.warn(f"{found.uncompared:,} pairs of very common texts were not compared; --mode exact compares all")
     face.say(f"kept: {output}\nremoved, with reasons: {removed}")
+    if album is not None:
+        clean_report.write(page, paths, output, told, album)
+        face.say(f"report: {page}")
     return Outcome(output, removed, tally.counts)
 
 
-def _on_ray(
-    paths: Sequence[Path], face: Face, column: str | None, tokenizer: Any, address: str | None, options: dict[str, Any]
-) -> tuple[Files, Deduped]:
-    from tso import ray_engine
+def _in_parts(
+    engine: str, ray_address: str | None, work_dir: Path | None, paths: Sequence[Path], face: Face, **options: Any
+) -> Deduped:
+    from tso import disk_engine, pieces, ray_engine
+    from tso.engine import dedup_paths
 
     if options.pop("mode", "lsh") != "lsh":
         raise DataError("--mode exact needs all texts in one place: use --engine local, or leave --mode out")
     for name in ("scope", "max_length", "threads"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for --engine local")
-    found, bad = ray_engine.dedup_paths(paths, address=address, column=column, tokenizer=tokenizer, **options)
+    parts = pieces.cut(paths)
+    with ray_engine.connected(ray_address) if engine == "ray" else disk_engine.opened(work_dir) as pool:
+        found, bad = dedup_paths(pool, paths, parts, **options)
     for remark in bad:
         face.warn(remark)
-    return Files(tuple(paths), len(found.keep)), found
+    return found
 
 
 def diversity_of_files(
@@ -290,7 +304,9 @@ def _check_output(path: Path, overwrite: bool) -> str:
     return suffix
 
 
-def _write_both(source: Source | Files, found: Deduped, output: Path, removed: Path) -> _Tally:
+def _write_both(
+    source: Source | Files, found: Deduped, output: Path, removed: Path, album: Album | None = None
+) -> _Tally:
     """What stays and what goes. The rows pass by twice, and need not fit in memory where their types are known."""
     tally, twins = _Tally(), _twins(found)
     places = dict.fromkeys(twins[~found.keep & (twins >= 0)].tolist(), "")
@@ -299,6 +315,8 @@ def _write_both(source: Source | Files, found: Deduped, output: Path, removed: P
         for number, (values, place) in enumerate(source):
             if number in places:
                 places[number] = place
+            if album is not None:
+                album.see(number, values, place)
             if found.keep[number]:
                 yield values
 
@@ -393,6 +411,15 @@ def _tell(face: Face, tally: _Tally, total: int, column: str | None) -> None:
         )
     if lines:
         face.table("taken out", ("reason", "rows", "share", "for example", "like", "text"), lines)
+
+
+def _whole_text(row: Mapping[str, Any], column: str | None) -> str:
+    """What is compared of a row, as text: the column, or all parts of a pair."""
+    if column is None and all(side in row for side in fields.SIDES):
+        parts = [name for name in ("prompt", *fields.SIDES) if row.get(name) is not None]
+        return "\n".join(f"{name}: {fields.as_text(row[name])}" for name in parts)
+    name = column or next((name for name in fields.TEXTS if name in row), None)
+    return fields.as_text(row[name]) if name is not None and row.get(name) is not None else ""
 
 
 def _snippet(row: Mapping[str, Any], column: str | None) -> str:

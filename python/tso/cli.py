@@ -57,9 +57,14 @@ def _add_dedup(commands: Any) -> None:
     command.add_argument("--max-length", type=int, help="of prompt and completion in tokens, as the trainer cuts them")
     command.add_argument("--threads", type=int)
     command.add_argument(
-        "--engine", choices=["local", "ray"], default="local", help="ray: on the machines of a cluster"
+        "--engine",
+        choices=["local", "disk", "ray"],
+        default="local",
+        help="disk: for more than memory holds; ray: on the machines of a cluster",
     )
     command.add_argument("--ray-address", help="host:port of the Ray cluster (default: RAY_ADDRESS, or one here)")
+    command.add_argument("--work-dir", type=Path, help="where --engine disk puts its files (default: temporary files)")
+    command.add_argument("--report", choices=["html"], help="a page with examples, beside the output")
     command.add_argument("--overwrite", action="store_true")
     command.add_argument("--quiet", action="store_true")
 
@@ -84,11 +89,14 @@ def _dedup(args: argparse.Namespace) -> int:
 
     if args.ray_address and args.engine != "ray":
         raise DataError("--ray-address is for --engine ray")
+    if args.work_dir and args.engine != "disk":
+        raise DataError("--work-dir is for --engine disk")
     options = {name: getattr(args, name) for name in ("ngram", "threshold", "mode", "link", "keep", "threads")}
     of_pairs = {name: value for name in ("scope", "max_length") if (value := getattr(args, name)) is not None}
     clean.dedup_files(
         args.input, args.output, Face(quiet=args.quiet), column=args.column, tokenizer=args.tokenizer,
-        overwrite=args.overwrite, engine=args.engine, ray_address=args.ray_address, **options, **of_pairs,
+        overwrite=args.overwrite, engine=args.engine, ray_address=args.ray_address, work_dir=args.work_dir, report=args.report == "html",
+        **options, **of_pairs,
     )  # fmt: skip
     return 0
 

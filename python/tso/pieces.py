@@ -105,7 +105,7 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
         raise fields.no_score(score, without)
     if column is None and all(fact.pairs for fact in used):
         raise DataError(
-            "--engine ray compares texts, and these rows are pairs: name one --column, or use --engine local"
+            "these rows are pairs, which --engine local alone compares: name one --column, or leave --engine out"
         )
     names = dict.fromkeys(name for fact in used for name in fact.names)
     name = column or fields.text_column(names)

@@ -11,13 +11,12 @@ import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from tso import __version__, fields, pieces
+from tso import __version__, engine
 from tso.dedup import Deduped
 from tso.errors import ClusterError, DataError, InternalError, MissingDependency, TsoError
-from tso.parts import Blocks, Pool, dedup_blocks, read_block
+from tso.parts import Pool
 
 _WAIT = 10.0  # seconds for a cluster to answer at all
 
@@ -76,49 +75,13 @@ def connected(address: str | None) -> Iterator[Pool]:
 def dedup_texts(blocks: Sequence[Any], *, address: str | None = None, tokenizer: Any = None, **options: Any) -> Deduped:
     """Find exact and near-duplicate texts among the rows of all blocks together, numbered through.
 
-    blocks: columns as for `tso.dedup_texts`, or ObjectRefs of such columns, which do not pass through this process.
-    options: ngram, threshold, link, keep and groups as there, for all rows; mode is "lsh". The result is the local one,
-        but for other links with link "component" (see `tso.parts`).
+    blocks: columns as for `tso.dedup_texts`, or ObjectRefs of such columns, which then need not pass through this process.
+    options: ngram, threshold, link, keep and groups as there, for all rows; mode is "lsh".
 
     Raises DataError for data or options that cannot be used, and what `connected` raises.
     """
     with connected(address) as pool:
-        shared = _shared(pool, tokenizer)
-        read = [pool.start(read_block, block, shared, returns=2) for block in blocks]
-        return dedup_blocks(pool, Blocks.gather(pool, read), **options)
-
-
-def dedup_paths(
-    paths: Sequence[Path],
-    *,
-    address: str | None = None,
-    column: str | None = None,
-    tokenizer: Any = None,
-    keep: str = "first",
-    **options: Any,
-) -> tuple[Deduped, list[str]]:
-    """Find duplicates among the texts of files, which the workers read; and lines that hold no row, in words.
-
-    column, tokenizer, keep and options as for `tso dedup`. Raises DataError as `dedup_texts`, and for pairs.
-    """
-    parts = pieces.cut(paths)
-    score = None if keep in ("first", "longest") else keep
-    with connected(address) as pool:
-        facts = pool.fetch([pool.start(pieces.look, piece, column, score)[0] for piece in parts])
-        found = pieces.summary(paths, facts, column, score)
-        if not found.ids:
-            fields.check_tokenizer(tokenizer)
-        shared = None if found.ids else _shared(pool, tokenizer)
-        read = [pool.start(pieces.read, piece, found.column, shared, returns=2) for piece in parts]
-        wanted = keep if found.scores is None else found.scores
-        return dedup_blocks(pool, Blocks.gather(pool, read), keep=wanted, **options), found.bad
-
-
-def _shared(pool: Pool, tokenizer: Any) -> Any:
-    """A tokenizer by value: its file need not be on the other machines."""
-    from tso.texts import find_tokenizer
-
-    return None if tokenizer is None else pool.share(find_tokenizer(tokenizer))
+        return engine.dedup_columns(pool, blocks, tokenizer, **options)
 
 
 def _run(version: str, work: Callable[..., list[Any]], *args: Any) -> Any:

@@ -1,0 +1,50 @@
+"""Deduplication of files by a pool whose workers read them: what `tso dedup` does with every engine but the local one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tso import fields, pieces
+from tso.dedup import Deduped
+from tso.parts import Blocks, Pool, dedup_blocks, read_block
+
+
+def dedup_columns(pool: Pool, blocks: Sequence[Any], tokenizer: Any, **options: Any) -> Deduped:
+    """Find duplicates among the rows of all columns together. Raises DataError as `tso.dedup_texts`."""
+    shared = _shared(pool, tokenizer)
+    read = [pool.start(read_block, block, shared, returns=2) for block in blocks]
+    return dedup_blocks(pool, Blocks.gather(pool, read), **options)
+
+
+def dedup_paths(
+    pool: Pool,
+    paths: Sequence[Path],
+    parts: Sequence[pieces.Piece],
+    *,
+    column: str | None = None,
+    tokenizer: Any = None,
+    keep: str = "first",
+    **options: Any,
+) -> tuple[Deduped, list[str]]:
+    """Find duplicates among the texts of files, and name lines that hold no row, in words.
+
+    parts: the pieces of the files, `pieces.cut(paths)`. column, tokenizer, keep and options as for `tso dedup`. Raises DataError as `tso.dedup_texts`, and for pairs.
+    """
+    score = None if keep in ("first", "longest") else keep
+    facts = pool.fetch([pool.start(pieces.look, piece, column, score)[0] for piece in parts])
+    found = pieces.summary(paths, facts, column, score)
+    if not found.ids:
+        fields.check_tokenizer(tokenizer)
+    shared = None if found.ids else _shared(pool, tokenizer)
+    read = [pool.start(pieces.read, piece, found.column, shared, returns=2) for piece in parts]
+    wanted = keep if found.scores is None else found.scores
+    return dedup_blocks(pool, Blocks.gather(pool, read), keep=wanted, **options), found.bad
+
+
+def _shared(pool: Pool, tokenizer: Any) -> Any:
+    """A tokenizer by value: its file need not be where the workers are."""
+    from tso.texts import find_tokenizer
+
+    return None if tokenizer is None else pool.share(find_tokenizer(tokenizer))
