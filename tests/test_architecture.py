@@ -30,6 +30,7 @@ FLOORS = (
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
         *("tso.dedup", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart", "tso.caches"),
+        "tso.budgets",
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )

@@ -6,6 +6,7 @@ mod dedup;
 mod diversity;
 mod error;
 mod ledger;
+mod plan;
 mod values;
 
 use pyo3::prelude::*;
@@ -13,6 +14,8 @@ use pyo3::prelude::*;
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ledger::Ledger>()?;
+    module.add_class::<plan::Plan>()?;
+    module.add_function(wrap_pyfunction!(ledger::allot, module)?)?;
     module.add_function(wrap_pyfunction!(dedup::dedup_texts, module)?)?;
     module.add_function(wrap_pyfunction!(dedup::dedup_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::diversity, module)?)?;

@@ -1,30 +1,55 @@
-//! The store as an open file: creating, opening, copying and checking it, and the two ways into it, reading and writing.
+//! The store as an open file: creating, opening, copying and checking it, and the ways into it: reading, writing, and
+//! sampling beside others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::connect::{connect_reader, connect_writer, lines, seal, writing_flags};
-use super::files::{build, explain, lock};
+use super::files::{Hold, build, explain, lock, sibling};
+use super::layout::Plan;
+use super::lease::forget;
 use super::rows::commit;
 use super::schema::{Tables, inspect, lay_down, tables};
 use crate::{Error, Result};
 
-/// One run's store, open. At most one process writes; any number read at the same time.
+/// One run's store, open. Either one process writes, or any number of samplers record the draws of a plan; any number
+/// read at the same time.
 ///
 /// Reads go through a connection of their own that cannot write. Fields are dropped in this order: the writing
-/// connection closes after the reading one, so that it folds the log into the file, and the lock goes last.
+/// connection closes after the reading one, so that it folds the log into the file, and the locks go last.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
     process: u32,
     tables: Tables,
+    /// Plans that were worked on, by iteration and purpose: what is recorded of them never changes.
+    work: HashMap<(i64, String), Work>,
     reader: Connection,
     writer: Option<Connection>,
-    _lock: Option<File>,
+    role: Role,
 }
+
+/// What a handle may do besides reading, and the locks that it holds for it until it is dropped.
+#[derive(Debug)]
+enum Role {
+    Reader,
+    Writer { _lock: File },
+    Sampler { name: String, _locks: [File; 2] },
+}
+
+/// A plan, and the batch before which all are recorded.
+#[derive(Debug)]
+struct Work {
+    plan: Arc<Plan>,
+    first_open: i64,
+}
+
+/// What may stand in a sampler's name: it becomes part of a file's.
+const NAME: &str = "letters, digits, '.', '-' and '_', at most 64";
 
 impl Ledger {
     /// Makes a new store with these entries in `meta` and opens it for writing.
@@ -43,7 +68,7 @@ impl Ledger {
                 })
                 .map_err(|error| explain(&path, error))
         })?;
-        Self::attach(path, Some(lock))
+        Self::attach(path, Role::Writer { _lock: lock })
     }
 
     /// Opens a store, for writing unless `read_only`.
@@ -54,14 +79,51 @@ impl Ledger {
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
         let path = std::path::absolute(path)?;
         inspect(&path)?;
-        let lock = if read_only { None } else { Some(lock(&path)?) };
-        Self::attach(path, lock)
+        let role = if read_only {
+            Role::Reader
+        } else {
+            let lock = lock(&path, Hold::Alone)?;
+            Role::Writer { _lock: lock }
+        };
+        Self::attach(path, role)
     }
 
-    fn attach(path: PathBuf, lock: Option<File>) -> Result<Self> {
+    /// Opens a store to lease and record draws beside other samplers of this machine; nobody else writes meanwhile.
+    ///
+    /// The name is this process's own: two living samplers of one name are refused, and leases that an ended one left
+    /// behind are free at once. All processes have to be on one machine, for SQLite's log is shared through its memory.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is none, `Conflict` when a sampler of that name is at work, the rest as for
+    /// [`Ledger::open`].
+    pub fn join(path: &Path, sampler: &str) -> Result<Self> {
+        check_name(sampler)?;
+        let path = std::path::absolute(path)?;
+        inspect(&path)?;
+        let run = lock(&path, Hold::Shared)?;
+        let own = lock(&sibling(&path, &format!(".sampler-{sampler}")), Hold::Alone).map_err(|error| match error {
+            Error::Locked { .. } => Error::Conflict(format!(
+                "a sampler named {sampler:?} is at work on {}; give this one another name",
+                path.display()
+            )),
+            other => other,
+        })?;
+        let role = Role::Sampler {
+            name: sampler.into(),
+            _locks: [run, own],
+        };
+        let mut ledger = Self::attach(path, role)?;
+        ledger.sampling(|conn| forget(conn, sampler))?;
+        Ok(ledger)
+    }
+
+    fn attach(path: PathBuf, role: Role) -> Result<Self> {
         let connect = || {
             // The writer first: it replays what a killed process left in the log.
-            let writer = lock.as_ref().map(|_| connect_writer(&path)).transpose()?;
+            let writer = match role {
+                Role::Reader => None,
+                _ => Some(connect_writer(&path)?),
+            };
             let reader = connect_reader(&path)?;
             Ok((tables(&reader)?, reader, writer))
         };
@@ -69,9 +131,10 @@ impl Ledger {
         let ledger = Ledger {
             process: std::process::id(),
             tables,
+            work: HashMap::new(),
             reader,
             writer,
-            _lock: lock,
+            role,
             path,
         };
         ledger.require_health()?;
@@ -142,8 +205,23 @@ impl Ledger {
         work(&self.reader).map_err(|error| explain(&self.path, error))
     }
 
-    /// Runs `work` in one transaction; any error takes back all of it.
+    /// Runs `work` in one transaction of the one writer; any error takes back all of it.
     pub(super) fn writing<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {
+        if self.sampler().is_some() {
+            return Err(Error::Invalid(format!(
+                "{} was joined for sampling: it may lease and record draws here, and read",
+                self.path.display()
+            )));
+        }
+        self.transact(work)
+    }
+
+    /// Runs `work` in one transaction of the one writer or of a sampler.
+    pub(super) fn sampling<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.transact(|conn, _| work(conn))
+    }
+
+    fn transact<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {
         self.require_process()?;
         let Some(conn) = self.writer.as_mut() else {
             return Err(Error::Invalid(format!(
@@ -162,6 +240,51 @@ impl Ledger {
         run().map_err(|error| explain(&self.path, error))
     }
 
+    /// The name under which the store was joined.
+    #[must_use]
+    pub fn sampler(&self) -> Option<&str> {
+        match &self.role {
+            Role::Sampler { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+
+    pub(super) fn named_sampler(&self) -> Result<String> {
+        self.sampler().map(String::from).ok_or_else(|| {
+            Error::Invalid(format!(
+                "{} was not joined: leases are for samplers beside one another; open it with join",
+                self.path.display()
+            ))
+        })
+    }
+
+    /// The plan of an iteration and purpose, read once.
+    pub(super) fn planned(&mut self, iteration: i64, purpose: &str) -> Result<Arc<Plan>> {
+        let key = (iteration, purpose.to_owned());
+        if let Some(work) = self.work.get(&key) {
+            return Ok(Arc::clone(&work.plan));
+        }
+        let plan = Arc::new(self.plan(iteration, purpose)?);
+        let work = Work {
+            plan: Arc::clone(&plan),
+            first_open: 0,
+        };
+        self.work.insert(key, work);
+        Ok(plan)
+    }
+
+    /// A batch of the plan before which all are recorded.
+    pub(super) fn first_open(&self, iteration: i64, purpose: &str) -> i64 {
+        let work = self.work.get(&(iteration, purpose.to_owned()));
+        work.map_or(0, |work| work.first_open)
+    }
+
+    pub(super) fn set_first_open(&mut self, iteration: i64, purpose: &str, batch: i64) {
+        if let Some(work) = self.work.get_mut(&(iteration, purpose.to_owned())) {
+            work.first_open = batch;
+        }
+    }
+
     /// SQLite's locks do not survive a fork: a forked child that wrote would break the store.
     fn require_process(&self) -> Result<()> {
         if self.process == std::process::id() {
@@ -172,4 +295,12 @@ impl Ledger {
             self.path.display()
         )))
     }
+}
+
+fn check_name(sampler: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    if (1..=64).contains(&sampler.len()) && sampler.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(Error::Invalid(format!("{sampler:?} is no name for a sampler: {NAME}")))
 }
