@@ -5,6 +5,7 @@ Does not know where weights come from: yields, strengths or a person's choice.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from tso._core import allot
@@ -25,5 +26,8 @@ def budgets(total: int, weights: Mapping[str, float], floor: int | Mapping[str, 
     by_cell = floor if isinstance(floor, Mapping) else dict.fromkeys(weights, floor)
     if unknown := [cell for cell in by_cell if cell not in weights]:
         raise DataError(f"cell {unknown[0]!r} has a floor but no weight; give it one, or leave it out")
+    for cell, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise DataError(f"the weight of cell {cell!r} is {weight}; give a number of at least 0")
     floors = [by_cell.get(cell, 0) for cell in weights]
     return dict(zip(weights, allot(total, [float(w) for w in weights.values()], floors), strict=True))

@@ -1,19 +1,18 @@
 //! The store as an open file: creating, opening, copying and checking it, and the ways into it: reading, writing, and
 //! sampling beside others.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::connect::{connect_reader, connect_writer, lines, seal, writing_flags};
-use super::files::{Hold, build, explain, lock, sibling};
-use super::layout::Plan;
+use super::files::{build, explain};
 use super::lease::forget;
+use super::role::Role;
 use super::rows::commit;
 use super::schema::{Tables, inspect, lay_down, tables};
+use super::work::Work;
 use crate::{Error, Result};
 
 /// One run's store, open. Either one process writes, or any number of samplers record the draws of a plan; any number
@@ -26,30 +25,11 @@ pub struct Ledger {
     path: PathBuf,
     process: u32,
     tables: Tables,
-    /// Plans that were worked on, by iteration and purpose: what is recorded of them never changes.
-    work: HashMap<(i64, String), Work>,
+    pub(super) work: Work,
     reader: Connection,
     writer: Option<Connection>,
     role: Role,
 }
-
-/// What a handle may do besides reading, and the locks that it holds for it until it is dropped.
-#[derive(Debug)]
-enum Role {
-    Reader,
-    Writer { _lock: File },
-    Sampler { name: String, _locks: [File; 2] },
-}
-
-/// A plan, and the batch before which all are recorded.
-#[derive(Debug)]
-struct Work {
-    plan: Arc<Plan>,
-    first_open: i64,
-}
-
-/// What may stand in a sampler's name: it becomes part of a file's.
-const NAME: &str = "letters, digits, '.', '-' and '_', at most 64";
 
 impl Ledger {
     /// Makes a new store with these entries in `meta` and opens it for writing.
@@ -79,12 +59,7 @@ impl Ledger {
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
         let path = std::path::absolute(path)?;
         inspect(&path)?;
-        let role = if read_only {
-            Role::Reader
-        } else {
-            let lock = lock(&path, Hold::Alone)?;
-            Role::Writer { _lock: lock }
-        };
+        let role = if read_only { Role::Reader } else { Role::writer(&path)? };
         Self::attach(path, role)
     }
 
@@ -97,21 +72,9 @@ impl Ledger {
     /// `Invalid` for a name that is none, `Conflict` when a sampler of that name is at work, the rest as for
     /// [`Ledger::open`].
     pub fn join(path: &Path, sampler: &str) -> Result<Self> {
-        check_name(sampler)?;
         let path = std::path::absolute(path)?;
         inspect(&path)?;
-        let run = lock(&path, Hold::Shared)?;
-        let own = lock(&sibling(&path, &format!(".sampler-{sampler}")), Hold::Alone).map_err(|error| match error {
-            Error::Locked { .. } => Error::Conflict(format!(
-                "a sampler named {sampler:?} is at work on {}; give this one another name",
-                path.display()
-            )),
-            other => other,
-        })?;
-        let role = Role::Sampler {
-            name: sampler.into(),
-            _locks: [run, own],
-        };
+        let role = Role::sampler(&path, sampler)?;
         let mut ledger = Self::attach(path, role)?;
         ledger.sampling(|conn| forget(conn, sampler))?;
         Ok(ledger)
@@ -131,7 +94,7 @@ impl Ledger {
         let ledger = Ledger {
             process: std::process::id(),
             tables,
-            work: HashMap::new(),
+            work: Work::default(),
             reader,
             writer,
             role,
@@ -243,46 +206,7 @@ impl Ledger {
     /// The name under which the store was joined.
     #[must_use]
     pub fn sampler(&self) -> Option<&str> {
-        match &self.role {
-            Role::Sampler { name, .. } => Some(name),
-            _ => None,
-        }
-    }
-
-    pub(super) fn named_sampler(&self) -> Result<String> {
-        self.sampler().map(String::from).ok_or_else(|| {
-            Error::Invalid(format!(
-                "{} was not joined: leases are for samplers beside one another; open it with join",
-                self.path.display()
-            ))
-        })
-    }
-
-    /// The plan of an iteration and purpose, read once.
-    pub(super) fn planned(&mut self, iteration: i64, purpose: &str) -> Result<Arc<Plan>> {
-        let key = (iteration, purpose.to_owned());
-        if let Some(work) = self.work.get(&key) {
-            return Ok(Arc::clone(&work.plan));
-        }
-        let plan = Arc::new(self.plan(iteration, purpose)?);
-        let work = Work {
-            plan: Arc::clone(&plan),
-            first_open: 0,
-        };
-        self.work.insert(key, work);
-        Ok(plan)
-    }
-
-    /// A batch of the plan before which all are recorded.
-    pub(super) fn first_open(&self, iteration: i64, purpose: &str) -> i64 {
-        let work = self.work.get(&(iteration, purpose.to_owned()));
-        work.map_or(0, |work| work.first_open)
-    }
-
-    pub(super) fn set_first_open(&mut self, iteration: i64, purpose: &str, batch: i64) {
-        if let Some(work) = self.work.get_mut(&(iteration, purpose.to_owned())) {
-            work.first_open = batch;
-        }
+        self.role.sampler_name()
     }
 
     /// SQLite's locks do not survive a fork: a forked child that wrote would break the store.
@@ -295,12 +219,4 @@ impl Ledger {
             self.path.display()
         )))
     }
-}
-
-fn check_name(sampler: &str) -> Result<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    if (1..=64).contains(&sampler.len()) && sampler.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(Error::Invalid(format!("{sampler:?} is no name for a sampler: {NAME}")))
 }

@@ -6,6 +6,7 @@
 //! somebody takes it over, and a clock that jumps costs work that is done twice, never a draw.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -22,16 +23,17 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
 impl Ledger {
     /// Takes the first batch that is neither recorded nor leased, for `time` from now on; none where there is none.
     ///
-    /// A batch whose lease has run out is free, and so is one whose lease begins in the future: the clock was set back.
+    /// A batch whose lease has run out is free, and so is one whose lease begins a minute or more from now: the clock
+    /// was set back, and the lease would last too long.
     /// Where there is no free batch, [`Ledger::pending`] tells whether all are recorded or some are with others.
     ///
     /// # Errors
     /// `Invalid` when nothing is planned, for a time of 0 or more than a week, or where the store was not joined.
     pub fn lease(&mut self, iteration: i64, purpose: &str, time: Duration) -> Result<Option<i64>> {
-        let sampler = self.named_sampler()?;
+        let sampler = self.require_sampler()?;
         let plan = self.planned(iteration, purpose)?;
         let time = checked(time)?;
-        let from = self.first_open(iteration, purpose);
+        let from = self.work.first_open(iteration, purpose);
         let (open, free) = self.sampling(|conn| {
             let now = now();
             let (open, free) = find_free(conn, &plan, from, now)?;
@@ -40,7 +42,7 @@ impl Ledger {
             }
             Ok((open, free))
         })?;
-        self.set_first_open(iteration, purpose, open);
+        self.work.set_first_open(iteration, purpose, open);
         Ok(free)
     }
 
@@ -49,7 +51,7 @@ impl Ledger {
     /// # Errors
     /// `Conflict` when the sampler does not hold the batch any more; the rest as for [`Ledger::lease`].
     pub fn renew(&mut self, iteration: i64, purpose: &str, batch: i64, time: Duration) -> Result<()> {
-        let sampler = self.named_sampler()?;
+        let sampler = self.require_sampler()?;
         let plan = self.planned(iteration, purpose)?;
         let time = checked(time)?;
         self.sampling(|conn| {
@@ -64,11 +66,23 @@ impl Ledger {
     /// # Errors
     /// As for [`Ledger::renew`].
     pub fn release(&mut self, iteration: i64, purpose: &str, batch: i64) -> Result<()> {
-        let sampler = self.named_sampler()?;
+        let sampler = self.require_sampler()?;
         let plan = self.planned(iteration, purpose)?;
         self.sampling(|conn| give_up(conn, &plan, batch, Some(&sampler)))
     }
+
+    fn require_sampler(&self) -> Result<String> {
+        self.sampler().map(String::from).ok_or_else(|| {
+            Error::Invalid(format!(
+                "{} was not joined: leases are for samplers beside one another; open it with join",
+                self.path().display()
+            ))
+        })
+    }
 }
+
+/// How far in the future a lease may begin, in milliseconds: clocks are set back by a little all the time.
+const SLACK: i64 = 60_000;
 
 /// The time in milliseconds.
 fn checked(time: Duration) -> Result<i64> {
@@ -92,9 +106,11 @@ fn now() -> i64 {
 fn find_free(conn: &Connection, plan: &Plan, from: i64, now: i64) -> Result<(i64, Option<i64>)> {
     let request = plan.request();
     let mut statement = conn.prepare_cached(
-        "SELECT batch FROM leases WHERE iteration = ?1 AND purpose = ?2 AND granted <= ?3 AND ?3 < expires",
+        "SELECT batch FROM leases WHERE iteration = ?1 AND purpose = ?2 AND granted < ?3 + ?4 AND ?3 < expires",
     )?;
-    let leased = statement.query_map(params![request.iteration, request.purpose, now], |row| row.get(0))?;
+    let leased = statement.query_map(params![request.iteration, request.purpose, now, SLACK], |row| {
+        row.get(0)
+    })?;
     let leased = leased.collect::<rusqlite::Result<HashSet<i64>>>()?;
     let mut statement =
         conn.prepare_cached("SELECT unit FROM units WHERE iteration = ?1 AND stage = ?2 AND unit >= ?3 ORDER BY unit")?;
@@ -115,7 +131,7 @@ fn find_free(conn: &Connection, plan: &Plan, from: i64, now: i64) -> Result<(i64
     Ok((open.unwrap_or_else(|| plan.batches()), None))
 }
 
-fn grant(conn: &Connection, plan: &Plan, batch: i64, sampler: &str, time: std::ops::Range<i64>) -> Result<()> {
+fn grant(conn: &Connection, plan: &Plan, batch: i64, sampler: &str, time: Range<i64>) -> Result<()> {
     let request = plan.request();
     conn.prepare_cached(
         "INSERT INTO leases (iteration, purpose, batch, sampler, granted, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6)

@@ -17,9 +17,11 @@ mod names;
 mod plan;
 mod query;
 mod record;
+mod role;
 mod rows;
 mod schema;
 mod seeds;
+mod work;
 
 pub use batches::choose;
 pub use budgets::allot;
