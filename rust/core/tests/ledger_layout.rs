@@ -6,6 +6,7 @@ mod ledger_support;
 use ledger_support::run_with_prompts;
 use proptest::prelude::*;
 use tso_core::ledger::{CellRequest, Draw, PlanRequest, draw_seed};
+use tso_core::run::Stop;
 
 const PROMPTS: usize = 7;
 
@@ -78,7 +79,7 @@ proptest! {
     #[test]
     fn a_plan_is_its_list(request in request()) {
         let mut run = run_with_prompts(PROMPTS, 0);
-        let made = run.ledger.plan_draws(request.clone()).unwrap();
+        let made = run.ledger.plan_draws(request.clone(), &Stop::default()).unwrap();
         let expected = listed(&request);
         for plan in [made, run.ledger.plan(3, "train").unwrap()] {
             prop_assert_eq!(plan.draws(), expected.len() as i64);
@@ -115,7 +116,7 @@ fn a_plan_may_be_larger_than_memory_but_not_than_its_numbers() {
         cells: (0..cells).map(cell).collect(),
         batch_size: 1 << 62,
     };
-    let plan = run.ledger.plan_draws(request(1, 1000)).unwrap();
+    let plan = run.ledger.plan_draws(request(1, 1000), &Stop::default()).unwrap();
     assert_eq!(plan.draws(), 2000 * i64::from(u32::MAX));
     let last = plan.get(plan.draws() - 1).unwrap();
     assert_eq!(
@@ -126,6 +127,6 @@ fn a_plan_may_be_larger_than_memory_but_not_than_its_numbers() {
         batch_size: usize::MAX,
         ..request(2, 1)
     };
-    let error = run.ledger.plan_draws(twice).unwrap_err();
+    let error = run.ledger.plan_draws(twice, &Stop::default()).unwrap_err();
     assert!(error.to_string().contains("a batch size of"), "{error}");
 }

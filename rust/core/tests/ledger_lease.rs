@@ -11,6 +11,7 @@ use ledger_support::{Run, answers, count, planned};
 use proptest::prelude::*;
 use tso_core::Error;
 use tso_core::ledger::{Ledger, PlanRequest};
+use tso_core::run::Stop;
 
 const LONG: Duration = Duration::from_secs(600);
 
@@ -142,7 +143,10 @@ fn one_writer_or_several_samplers() {
     assert!(matches!(writer, Err(Error::Locked { .. })), "{writer:?}");
     for (error, says) in [
         (a.write(1, "x", 0, "", &[]).unwrap_err(), "joined for sampling"),
-        (a.plan_draws(other_plan()).unwrap_err(), "joined for sampling"),
+        (
+            a.plan_draws(other_plan(), &Stop::default()).unwrap_err(),
+            "joined for sampling",
+        ),
         (a.lease(2, "train", LONG).unwrap_err(), "no plan of draws"),
         (a.lease(1, "train", Duration::ZERO).unwrap_err(), "a lease of 0 s"),
         (a.lease(1, "train", 2000 * LONG).unwrap_err(), "at most 604800 s"),

@@ -6,6 +6,7 @@ mod ledger_support;
 use ledger_support::{answers, count, rows, run_with_prompts, text};
 use tso_core::Error;
 use tso_core::ledger::{CellRequest, Draw, Ledger, Plan, PlanRequest, Value, draw_seed};
+use tso_core::run::Stop;
 
 fn cell(name: &str, draws: u32) -> CellRequest {
     CellRequest {
@@ -42,7 +43,7 @@ fn request() -> PlanRequest {
 #[test]
 fn a_plan_goes_by_cell_then_prompt_then_draw() {
     let mut run = run_with_prompts(3, 0);
-    let plan = run.ledger.plan_draws(request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     let told: Vec<_> = plan
         .iter()
         .map(|d| (d.draw_id, d.prompt_id, d.cell, d.draw, d.batch))
@@ -71,20 +72,26 @@ fn a_plan_goes_by_cell_then_prompt_then_draw() {
 #[test]
 fn a_plan_is_laid_down_once() {
     let mut run = run_with_prompts(3, 1);
-    let plan = run.ledger.plan_draws(request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     let held = PlanRequest {
         purpose: "evaluate".into(),
         prompts: vec!["p3".into()],
         ..request()
     };
-    let second = run.ledger.plan_draws(held.clone()).unwrap();
+    let second = run.ledger.plan_draws(held.clone(), &Stop::default()).unwrap();
     assert_eq!(
         (second.first_id(), all(&second)[0].batch),
         (10, 0),
         "ids run over the whole run"
     );
-    assert_eq!(all(&run.ledger.plan_draws(request()).unwrap()), all(&plan));
-    assert_eq!(all(&run.ledger.plan_draws(held).unwrap()), all(&second));
+    assert_eq!(
+        all(&run.ledger.plan_draws(request(), &Stop::default()).unwrap()),
+        all(&plan)
+    );
+    assert_eq!(
+        all(&run.ledger.plan_draws(held, &Stop::default()).unwrap()),
+        all(&second)
+    );
     let others = [
         PlanRequest {
             run_seed: 18,
@@ -108,20 +115,23 @@ fn a_plan_is_laid_down_once() {
         },
     ];
     for other in others {
-        let error = run.ledger.plan_draws(other).unwrap_err();
+        let error = run.ledger.plan_draws(other, &Stop::default()).unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
     assert_eq!(count(&run.ledger, "plans"), 2);
     let path = run.path.clone();
     drop(run.ledger);
     let mut reader = Ledger::open(&path, true).unwrap();
-    let again = reader.plan_draws(request()).unwrap();
+    let again = reader.plan_draws(request(), &Stop::default()).unwrap();
     assert_eq!(all(&again), all(&plan), "seeds survive the store");
     let in_other_words = PlanRequest {
         cells: vec![cell("reference", 2), cell("policy", 1)],
         ..request()
     };
-    assert_eq!(all(&reader.plan_draws(in_other_words).unwrap()), all(&plan));
+    assert_eq!(
+        all(&reader.plan_draws(in_other_words, &Stop::default()).unwrap()),
+        all(&plan)
+    );
 }
 
 #[test]
@@ -132,7 +142,7 @@ fn a_cell_may_answer_some_prompts_only() {
         batch_size: 2,
         ..request()
     };
-    let plan = run.ledger.plan_draws(some.clone()).unwrap();
+    let plan = run.ledger.plan_draws(some.clone(), &Stop::default()).unwrap();
     let told: Vec<_> = plan.iter().map(|d| (d.prompt_id, d.cell, d.batch)).collect();
     assert_eq!(
         told,
@@ -144,7 +154,7 @@ fn a_cell_may_answer_some_prompts_only() {
             ("p1", "policy", 2)
         ]
     );
-    assert_eq!(all(&run.ledger.plan_draws(some).unwrap()), all(&plan));
+    assert_eq!(all(&run.ledger.plan_draws(some, &Stop::default()).unwrap()), all(&plan));
 }
 
 #[test]
@@ -165,7 +175,7 @@ fn cells_of_one_model_share_batches_prompt_by_prompt() {
         batch_size: 4,
         ..request()
     };
-    let plan = run.ledger.plan_draws(shared.clone()).unwrap();
+    let plan = run.ledger.plan_draws(shared.clone(), &Stop::default()).unwrap();
     let told: Vec<_> = plan.iter().map(|d| (d.prompt_id, d.cell, d.batch)).collect();
     assert_eq!(
         told,
@@ -200,7 +210,7 @@ fn an_empty_plan_is_a_plan() {
         ..empty
     };
     for _ in 0..2 {
-        let plan = run.ledger.plan_draws(empty.clone()).unwrap();
+        let plan = run.ledger.plan_draws(empty.clone(), &Stop::default()).unwrap();
         assert_eq!((plan.draws(), plan.batches(), plan.iter().count()), (0, 0, 0));
     }
     assert!(run.ledger.pending(1, "train").unwrap().is_empty());
@@ -210,7 +220,7 @@ fn an_empty_plan_is_a_plan() {
         cells: vec![cell("policy", 1)],
         ..next
     };
-    assert_eq!(run.ledger.plan_draws(next).unwrap().first_id(), 1);
+    assert_eq!(run.ledger.plan_draws(next, &Stop::default()).unwrap().first_id(), 1);
 }
 
 #[test]
@@ -268,7 +278,7 @@ fn what_cannot_be_planned_is_refused_by_name() {
         ),
     ];
     for (bad, says) in cases {
-        let error = run.ledger.plan_draws(bad).unwrap_err();
+        let error = run.ledger.plan_draws(bad, &Stop::default()).unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
@@ -280,7 +290,7 @@ fn what_cannot_be_planned_is_refused_by_name() {
 #[test]
 fn pending_names_the_batches_that_are_not_answered() {
     let mut run = run_with_prompts(3, 0);
-    let plan = run.ledger.plan_draws(request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 1, 2]);
     for (batch, left) in [(1, vec![0, 2]), (0, vec![2]), (2, vec![])] {
         let given = answers(plan.batch(batch).unwrap().len());
@@ -293,7 +303,7 @@ fn pending_names_the_batches_that_are_not_answered() {
 fn a_plan_begins_beyond_every_response_and_an_edit_beyond_every_plan() {
     let mut run = run_with_prompts(3, 0);
     assert_eq!(run.ledger.free_response_id().unwrap(), 1);
-    let plan = run.ledger.plan_draws(request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     assert_eq!(run.ledger.free_response_id().unwrap(), 1 + plan.draws());
     let columns = [
         "response_id",
@@ -321,6 +331,19 @@ fn a_plan_begins_beyond_every_response_and_an_edit_beyond_every_plan() {
         iteration: 2,
         ..request()
     };
-    assert_eq!(run.ledger.plan_draws(next).unwrap().first_id(), 11);
+    assert_eq!(run.ledger.plan_draws(next, &Stop::default()).unwrap().first_id(), 11);
     assert_eq!(count(&run.ledger, "sampled"), 0);
+}
+
+#[test]
+fn a_stopped_plan_is_not_laid_down() {
+    let mut run = run_with_prompts(3, 0);
+    let stop = Stop::default();
+    stop.request();
+    let stopped = run.ledger.plan_draws(request(), &stop);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+    assert_eq!(
+        (count(&run.ledger, "plans"), count(&run.ledger, "plan_prompts")),
+        (0, 0)
+    );
 }

@@ -10,6 +10,7 @@ use pyo3::types::{PyDict, PyTuple};
 use tso_core::ledger::{self as core, PlanRequest, Value};
 use tso_core::{Error, Result};
 
+use crate::call::call;
 use crate::error::{raise, to_py};
 use crate::plan::Plan;
 use crate::values::{to_answer, to_cell, to_object, to_rows, to_values};
@@ -34,17 +35,22 @@ impl Ledger {
     }
 
     fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut core::Ledger) -> Result<T> + Send) -> PyResult<T> {
-        let done = py.detach(|| {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.as_mut().map(work)
-        });
-        match done {
-            Some(result) => result.map_err(to_py),
-            None => Err(raise(
-                "StoreError",
-                &format!("the ledger of {} is closed; open it again", self.path.display()),
-            )),
-        }
+        py.detach(|| self.locked(work))
+            .map_err(to_py)?
+            .ok_or_else(|| self.closed())
+    }
+
+    /// What `work` gives; none where the ledger is closed.
+    fn locked<T>(&self, work: impl FnOnce(&mut core::Ledger) -> Result<T>) -> Result<Option<T>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_mut().map(work).transpose()
+    }
+
+    fn closed(&self) -> PyErr {
+        raise(
+            "StoreError",
+            &format!("the ledger of {} is closed; open it again", self.path.display()),
+        )
     }
 }
 
@@ -164,7 +170,10 @@ impl Ledger {
             cells: cells.iter().map(to_cell).collect::<PyResult<_>>()?,
             batch_size,
         };
-        self.with(py, |ledger| ledger.plan_draws(request)).map(Plan::new)
+        let plan = call(py, Some(1), |stop| {
+            self.locked(|ledger| ledger.plan_draws(request, stop))
+        })?;
+        plan.map(Plan::new).ok_or_else(|| self.closed())
     }
 
     fn plan(&self, py: Python<'_>, iteration: i64, purpose: &str) -> PyResult<Plan> {

@@ -9,6 +9,7 @@ use super::journal::Ledger;
 use super::layout::{CellRequest, Plan, PlanRequest};
 use super::names::unknown;
 use super::rows::insert_unit;
+use crate::run::Stop;
 use crate::{Error, Result};
 
 /// What draws are made for; the schema allows no others.
@@ -28,18 +29,18 @@ impl Ledger {
     ///
     /// # Errors
     /// `Invalid` for an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0; `Conflict` when
-    /// another plan is recorded.
-    pub fn plan_draws(&mut self, request: PlanRequest) -> Result<Plan> {
-        check(&request)?;
+    /// another plan is recorded; `Stopped`, with nothing written.
+    pub fn plan_draws(&mut self, request: PlanRequest, stop: &Stop) -> Result<Plan> {
+        check(&request, stop)?;
         if let Some(recorded) = self.reading(|conn| load(conn, request.iteration, &request.purpose))? {
-            refuse_other(request, &recorded)?;
+            refuse_other(request, &recorded, stop)?;
             return Ok(recorded);
         }
         self.writing(|conn, _| {
-            check_prompts(conn, &request.prompts)?;
+            check_prompts(conn, &request.prompts, stop)?;
             let first_id = conn.query_row(FREE_NUMBER, [], |row| row.get(0))?;
             let plan = Plan::new(request, first_id)?;
-            insert_plan(conn, &plan)?;
+            insert_plan(conn, &plan, stop)?;
             Ok(plan)
         })
     }
@@ -89,7 +90,7 @@ pub(super) fn sampling(purpose: &str) -> String {
     format!("sample/{purpose}")
 }
 
-fn check(request: &PlanRequest) -> Result<()> {
+fn check(request: &PlanRequest, stop: &Stop) -> Result<()> {
     if !PURPOSES.contains(&request.purpose.as_str()) {
         let message = unknown("purpose", &request.purpose, PURPOSES);
         return Err(Error::Invalid(message));
@@ -97,15 +98,15 @@ fn check(request: &PlanRequest) -> Result<()> {
     if i64::try_from(request.batch_size).map_or(true, |size| size == 0) {
         return Err(Error::Invalid(format!("a batch size of {}", request.batch_size)));
     }
-    refuse_repeated("prompt", &request.prompts)?;
-    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell))?;
+    refuse_repeated("prompt", &request.prompts, stop)?;
+    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell), stop)?;
     let restricted: Vec<_> = request.cells.iter().filter_map(|cell| cell.prompts.as_ref()).collect();
     if restricted.is_empty() {
         return Ok(());
     }
     let known: HashSet<&String> = request.prompts.iter().collect();
     for own in restricted {
-        refuse_repeated("prompt", own)?;
+        refuse_repeated("prompt", own, stop)?;
         if let Some(id) = own.iter().find(|id| !known.contains(id)) {
             return Err(Error::Invalid(format!("prompt {id:?} of a cell is not in the plan")));
         }
@@ -113,9 +114,10 @@ fn check(request: &PlanRequest) -> Result<()> {
     Ok(())
 }
 
-fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>, stop: &Stop) -> Result<()> {
     let mut seen = HashSet::new();
-    for name in names {
+    for (at, name) in names.into_iter().enumerate() {
+        now_and_then(at, stop)?;
         if !seen.insert(name) {
             return Err(Error::Invalid(format!("{what} {name:?} is given twice")));
         }
@@ -123,9 +125,10 @@ fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) 
     Ok(())
 }
 
-fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
+fn check_prompts(conn: &Connection, prompts: &[String], stop: &Stop) -> Result<()> {
     let mut statement = conn.prepare("SELECT 1 FROM prompts WHERE prompt_id = ?1")?;
-    for id in prompts {
+    for (at, id) in prompts.iter().enumerate() {
+        now_and_then(at, stop)?;
         if !statement.exists([id])? {
             return Err(Error::Invalid(format!("prompt {id:?} is not in this run")));
         }
@@ -133,7 +136,16 @@ fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn insert_plan(conn: &Connection, plan: &Plan) -> Result<()> {
+/// Looks at `stop` at every four thousandth step.
+fn now_and_then(step: usize, stop: &Stop) -> Result<()> {
+    if step.is_multiple_of(4096) {
+        stop.check()
+    } else {
+        Ok(())
+    }
+}
+
+fn insert_plan(conn: &Connection, plan: &Plan, stop: &Stop) -> Result<()> {
     let (draws, batches) = (plan.draws(), plan.batches());
     let PlanRequest {
         iteration,
@@ -161,6 +173,7 @@ fn insert_plan(conn: &Connection, plan: &Plan) -> Result<()> {
     let id = conn.last_insert_rowid();
     let mut statement = conn.prepare("INSERT INTO plan_prompts (plan, position, prompt_id) VALUES (?1, ?2, ?3)")?;
     for (position, prompt_id) in prompts.iter().enumerate() {
+        now_and_then(position, stop)?;
         statement.execute(params![id, position as i64, prompt_id])?;
     }
     let mut cells_at = cells.iter().enumerate();
@@ -242,12 +255,16 @@ fn load_cells(conn: &Connection, plan: i64) -> Result<Vec<CellRequest>> {
 
 /// A run that is resumed under other settings must not mix two plans. Requests that differ in words only, such as a
 /// cell without draws, may well ask for the same draws.
-fn refuse_other(request: PlanRequest, recorded: &Plan) -> Result<()> {
+fn refuse_other(request: PlanRequest, recorded: &Plan, stop: &Stop) -> Result<()> {
     if request == *recorded.request() {
         return Ok(());
     }
     let asked = Plan::new(request, recorded.first_id())?;
-    let at = asked.iter().zip(recorded.iter()).take_while(|(a, b)| a == b).count() as i64;
+    let mut at = 0;
+    for _ in asked.iter().zip(recorded.iter()).take_while(|(a, b)| a == b) {
+        now_and_then(at as usize, stop)?;
+        at += 1;
+    }
     if at == asked.draws() && at == recorded.draws() {
         return Ok(());
     }

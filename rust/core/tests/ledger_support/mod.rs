@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use tempfile::TempDir;
 use tso_core::ledger::{Answer, CellRequest, Ledger, PlanRequest, Rows, Value};
+use tso_core::run::Stop;
 
 pub fn meta() -> BTreeMap<String, String> {
     BTreeMap::from([("seed".into(), "17".into()), ("config".into(), "{}".into())])
@@ -85,7 +86,7 @@ pub fn planned(prompts: usize, draws: u32, batch_size: usize) -> Run {
         cells: vec![cell],
         batch_size,
     };
-    run.ledger.plan_draws(request).unwrap();
+    run.ledger.plan_draws(request, &Stop::default()).unwrap();
     run
 }
 
