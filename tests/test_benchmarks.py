@@ -33,3 +33,15 @@ def test_the_script_for_a_gpu_says_so_where_there_is_none(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "no GPU that torch sees; run python benchmarks/kernels.py" in done.stderr
+
+
+def test_the_table_of_the_ledger(tmp_path):
+    if not Path("/proc/self/clear_refs").exists():
+        pytest.skip("peak memory is read from Linux's /proc")
+    command = [sys.executable, str(ROOT / "benchmarks" / "ledger.py"), "--quick", "--folder", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line[:22].strip() for line in done.stdout.splitlines() if len(line) > 70]
+    for name in ("plan tso", "walk tso", "plan sqlite3", "record tso", "record tso, shared", "record sqlite3"):
+        assert name in rows
+    assert not list(tmp_path.iterdir())

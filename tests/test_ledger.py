@@ -37,6 +37,7 @@ def test_a_run_from_plan_to_responses(ledger, path):
     assert set(chosen) < {"p0", "p1", "p2"}
     plan = ledger.plan_draws(1, "train", 17, chosen, [("policy", 2), ("human", 1, chosen[:1])], 3)
     a, b = chosen
+    assert (len(plan), plan.batches) == (5, 3)
     assert [row[:4] + row[5:] for row in plan] == [
         (1, a, "policy", 0, 0),
         (2, a, "policy", 1, 0),
@@ -47,21 +48,34 @@ def test_a_run_from_plan_to_responses(ledger, path):
     for _, prompt, cell, draw, seed, _ in plan:
         assert seed == Ledger.draw_seed(17, 1, prompt, cell, draw)
         assert 0 <= seed < 2**64
-    assert ledger.plan_draws(1, "train", 17, chosen, [("policy", 2, None), ("human", 1, chosen[:1])], 3) == plan
+    assert [plan[i] for i in range(-5, 5)] == 2 * list(plan)
+    assert [plan.batch(b) for b in range(3)] == [list(plan)[:3], [plan[3]], [plan[4]]]
+    for call in (lambda: plan[5], lambda: plan[-6], lambda: plan.batch(3), lambda: plan.batch(-1)):
+        with pytest.raises(IndexError, match="of a plan of"):
+            call()
+    again = ledger.plan_draws(1, "train", 17, chosen, [("policy", 2, None), ("human", 1, chosen[:1])], 3)
+    assert list(again) == list(ledger.plan(1, "train")) == list(plan)
     with pytest.raises(errors.StoreConflict, match="another plan"):
         ledger.plan_draws(1, "train", 18, chosen, [("policy", 2)], 3)
     assert ledger.pending(1, "train") == [0, 1, 2]
-    columns = ["draw_id", "iteration", "prompt_id", "cell", "text", "token_ids", "tokens", "finish_reason"]
-    ledger.write(1, "sample", 1, "", {"responses": (columns, [(4, 1, b, "policy", "hi", b"\1\0\0\0", 1, "stop")])})
+    ledger.record(1, "train", 1, [("hi", b"\1\0\0\0", "stop")])
+    assert ledger.query("SELECT * FROM sampled")[1] == [
+        (4, 1, b, "policy", _signed(plan[3][4]), "hi", b"\1\0\0\0", 1, "stop", "train")
+    ]
     assert ledger.pending(1, "train") == [0, 2]
-    assert ledger.is_done(1, "sample", 1)
-    assert not ledger.is_done(1, "sample")
+    assert ledger.is_done(1, "sample/train", 1)
+    assert not ledger.is_done(1, "sample/train")
+    assert ledger.free_response_id() == 6
     assert ledger.info(0, "prompts") == '{"n": 3}'
     assert ledger.info(1, "prompts") is None
-    assert ledger.units(1, "sample") == [(1, "sample", 1, "")]
-    assert [unit[:3] for unit in ledger.units()] == [(0, "prompts", 0), (1, "plan/train", 0), (1, "sample", 1)]
+    assert ledger.units(1, "sample/train") == [(1, "sample/train", 1, "{}")]
+    assert [unit[:3] for unit in ledger.units()] == [(0, "prompts", 0), (1, "plan/train", 0), (1, "sample/train", 1)]
     assert ledger.check() == []
     assert ledger.path == path
+
+
+def _signed(seed):
+    return seed - 2**64 if seed >= 2**63 else seed
 
 
 def test_seeds_are_the_same_everywhere():
@@ -70,13 +84,12 @@ def test_seeds_are_the_same_everywhere():
     assert Ledger.draw_seed(BIG, -1, "größe", "参照@0.7", 2**32 - 1) == 0x1510B15FF1ABD3D1
 
 
-DRAW = ["iteration", "purpose", "prompt_id", "cell", "draw", "seed", "batch"]
+RESPONSE = ["iteration", "prompt_id", "cell", "seed", "text", "token_ids", "tokens", "finish_reason"]
 
 
 @given(
     st.lists(
         st.tuples(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**63), 2**64 - 1)),
-        unique_by=lambda pair: pair[0],
         max_size=8,
     )
 )
@@ -84,9 +97,9 @@ DRAW = ["iteration", "purpose", "prompt_id", "cell", "draw", "seed", "batch"]
 def test_texts_and_seeds_come_back(tmp_path_factory, pairs):
     with Ledger.create(tmp_path_factory.mktemp("store") / "run.sqlite", {}) as ledger:
         ledger.write(0, "prompts", 0, "", prompts(1))
-        draws = [(0, "train", "p0", cell, 0, seed, 0) for cell, seed in pairs]
-        ledger.write(0, "draws", 0, "", {"draws": (DRAW, draws)})
-        _, rows = ledger.query("SELECT cell, seed FROM draws ORDER BY draw_id")
+        rows = [(0, "p0", cell, seed, "", b"", 0, "stop") for cell, seed in pairs]
+        ledger.write(0, "x", 0, "", {"responses": (RESPONSE, rows)})
+        _, rows = ledger.query("SELECT cell, seed FROM responses ORDER BY response_id")
         assert [(cell, seed % 2**64) for cell, seed in rows] == [(cell, seed % 2**64) for cell, seed in pairs]
 
 

@@ -2,7 +2,7 @@
 that `tso._columns` turns into arrays. What they mean is told in tso/dedup.py and tso/diversity.py."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 __all__ = [
     "DedupIndex",
     "Ledger",
+    "Plan",
     "_bands",
     "_couple",
     "_hashes",
@@ -20,6 +21,7 @@ __all__ = [
     "_settle",
     "_sketch",
     "_verify",
+    "allot",
     "dedup_pairs",
     "dedup_texts",
     "diversity",
@@ -116,7 +118,29 @@ def _settle(
 ) -> _Rows:
     """What becomes of each row. owners: its first copy, -1 where it is null; i, j, jaccard: links of first rows."""
 
+def allot(total: int, weights: list[float], floors: list[int]) -> list[int]:
+    """See tso/budgets.py."""
+
 def _panic(message: str) -> None: ...
+
+_Draw = tuple[int, str, str, int, int, int]
+"""draw_id, prompt_id, cell, draw, seed (0 to 2**64 - 1), batch."""
+
+@final
+class Plan:
+    """The draws of an iteration, in order. They are computed when asked for, so a plan of a hundred million of them
+    takes the memory of its prompts. IndexError for a draw or a batch that there is not."""
+
+    @property
+    def batches(self) -> int:
+        """How many batches the draws are computed in."""
+
+    def batch(self, batch: int) -> list[_Draw]:
+        """The draws of a batch."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> _Draw: ...
+    def __iter__(self) -> Iterator[_Draw]: ...
 
 @final
 class DedupIndex:
@@ -136,9 +160,9 @@ class Ledger:
     """The run store: one SQLite file, append-only, written a unit at a time.
 
     A unit is (iteration, stage, unit number) with its rows and an info text: all of it is durable, or none. Exactly
-    one process writes (StoreLocked for a second one); any number may read, also while it writes and from a folder
-    without write access. The lock is a file beside the store and ends with the process, however that ends; a forked
-    child shares it, but has to open the store again itself.
+    one process writes (StoreLocked for a second one), or several samplers record draws (`join`); any number may read,
+    also meanwhile and from a folder without write access. The lock is a file beside the store and ends with the
+    process, however that ends; a forked child shares it, but has to open the store again itself.
 
     Errors are those of tso.errors: DataError for an argument that cannot be used, StoreConflict for what contradicts
     the record, StoreFull when the disk is (nothing is written then), StoreError for a closed ledger, and the
@@ -161,6 +185,21 @@ class Ledger:
         """Open a store. Raises StoreLocked, StoreVersionError, or StoreDamaged for what is no healthy store."""
 
     @staticmethod
+    def join(path: str | os.PathLike[str], sampler: str) -> Ledger:
+        """Open a store to lease and record draws beside other samplers; it reads too, and refuses all other writing.
+
+            with Ledger.join(path, "gpu0") as ledger:
+                plan = ledger.plan(iteration, "train")
+                while (batch := ledger.lease(iteration, "train", 600)) is not None:
+                    ledger.record(iteration, "train", batch, [answer(draw) for draw in plan.batch(batch)])
+
+        The name (letters, digits, '.', '-', '_'; at most 64) is this process's own: StoreConflict while a sampler of that
+        name lives; what an ended one had leased is free at once. StoreLocked while a process has the store open for
+        writing, which in turn is refused while samplers are there. All have to run on one machine: the log of SQLite
+        is shared through memory, and a store on a network file system is for one machine at a time.
+        """
+
+    @staticmethod
     def draw_seed(run_seed: int, iteration: int, prompt_id: str, cell: str, draw: int) -> int:
         """The seed of a draw, 0 to 2**64 - 1: a function of nothing but its arguments, the same on every platform."""
 
@@ -174,8 +213,9 @@ class Ledger:
     ) -> None:
         """Record a finished unit and its rows (table -> column names, rows) in one transaction.
 
-        Values are None, bool, int, float, str or bytes; no NaN. An int beyond 64-bit signed is taken for draws.seed
-        only, and stored as the signed integer of the same bits. Tables may come in any order.
+        Values are None, bool, int, float, str or bytes; no NaN. An int beyond 64-bit signed is taken for responses.seed
+        only, and stored as the signed integer of the same bits. Tables may come in any order. Plans and their batches
+        are not written this way, but by `plan_draws` and `record`.
         Raises StoreConflict if the unit or a row is there already, or a row refers to one that is not.
         """
 
@@ -190,7 +230,7 @@ class Ledger:
     def query(self, sql: str, params: Iterable[Any] | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Column names and rows of one SELECT, WITH, VALUES or EXPLAIN; DataError for any other statement.
 
-        draws.seed comes as stored: a negative number stands for itself plus 2**64.
+        Seeds come as stored: a negative number stands for itself plus 2**64.
         """
 
     def choose_prompts(
@@ -214,18 +254,46 @@ class Ledger:
             tuple[str, int] | tuple[str, int, list[str] | None] | tuple[str, int, list[str] | None, str | None]
         ],
         batch_size: int,
-    ) -> list[tuple[int, str, str, int, int, int]]:
-        """Lay down the draws (draw_id, prompt_id, cell, draw, seed, batch), or return the plan that is there.
+    ) -> Plan:
+        """Lay down the plan of an iteration, or return the one that is there.
 
         A cell is its name, its draws a prompt, its prompts where these are not all, and the model that answers where
         it shares batches with its neighbours of the same model. Draws go by model, prompt, cell and draw, in the order
-        given; a batch holds up to batch_size draws of one model. Ids run from 1 over the whole run, batches from 0
+        given; a batch holds up to batch_size draws of one model. Draws are numbered over the whole run, batches from 0
         over the plan. The plan is unit 0 of stage "plan/<purpose>".
         Raises StoreConflict if another plan is recorded.
         """
 
+    def plan(self, iteration: int, purpose: str) -> Plan:
+        """The plan that was laid down. Raises DataError without one."""
+
     def pending(self, iteration: int, purpose: str) -> list[int]:
-        """Batches of a plan with a draw that lacks its response, ascending. Raises DataError without a plan."""
+        """Batches of a plan that are not recorded, ascending. Raises DataError without a plan."""
+
+    def free_response_id(self) -> int:
+        """The smallest number for a response that no plan has asked for, such as an edited text."""
+
+    def lease(self, iteration: int, purpose: str, seconds: float) -> int | None:
+        """Take the first batch that is neither recorded nor leased, for so many seconds; None where there is none.
+
+        A batch whose lease has run out is free. None does not mean that all is done: the rest may be with others, and
+        `pending` tells. A sampler may hold several batches. Raises DataError where the store was not joined.
+        """
+
+    def renew(self, iteration: int, purpose: str, batch: int, seconds: float) -> None:
+        """Make a lease last so many seconds from now. Raises StoreConflict if it was taken over."""
+
+    def release(self, iteration: int, purpose: str, batch: int) -> None:
+        """Give a leased batch back unanswered. Raises StoreConflict if it was taken over."""
+
+    def record(self, iteration: int, purpose: str, batch: int, answers: Iterable[tuple[str, bytes, str]]) -> None:
+        """Record the answers to a batch's draws, in their order, as unit `batch` of stage "sample/<purpose>".
+
+        An answer is its text, its token ids (little-endian u32) and "stop" or "length"; its response has the number of
+        the draw. All are durable with the unit, or none. Where the store was joined, the batch has to be leased by
+        this sampler; a lease that ran out will do until another sampler takes the batch.
+        Raises StoreConflict if the batch is recorded already, or the lease was taken over.
+        """
 
     def fork(self, path: str | os.PathLike[str]) -> None:
         """Copy the store as it is at this moment to a new file. Raises StoreConflict if that exists."""

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from tso._core import Ledger
+from tso._core import Ledger, Plan
 from tso.errors import InternalError, StoreConflict, StoreError, StoreFull
-from tso.records import Cell, Correction, Decoding, Draw, Label, Message, Pair, Prompt, Response, Score
+from tso.records import Cell, Correction, Decoding, Label, Message, Pair, Prompt, Response, Score
 
 FILE = "run.sqlite"
 
@@ -118,7 +118,8 @@ class RunStore:
 
     def plan(
         self, iteration: int, purpose: str, seed: int, prompts: Sequence[str], cells: Sequence[Cell], batch_size: int
-    ) -> list[Draw]:
+    ) -> Plan:
+        """Lay down the plan of an iteration's draws, or find it there."""
         answered = [p.id for p in self.prompts() if p.human]
         wanted = [
             (c.name, c.draws, sorted(set(prompts) & set(answered), key=prompts.index), None)
@@ -127,11 +128,22 @@ class RunStore:
             for c in cells
             if c.draws
         ]
-        rows = self._ledger.plan_draws(iteration, purpose, seed, list(prompts), wanted, batch_size)
-        return [Draw(*row) for row in rows]
+        return self._ledger.plan_draws(iteration, purpose, seed, list(prompts), wanted, batch_size)
 
     def pending(self, iteration: int, purpose: str) -> list[int]:
+        """The batches of the plan that are not recorded yet."""
         return self._ledger.pending(iteration, purpose)
+
+    def record(
+        self, iteration: int, purpose: str, batch: int, answers: Iterable[tuple[str, Sequence[int], str]]
+    ) -> None:
+        """The answers (text, token ids, finish reason) to a batch of the plan, in the order of its draws."""
+        rows = [(text, np.asarray(ids, dtype="<u4").tobytes(), finish_reason) for text, ids, finish_reason in answers]
+        self._ledger.record(iteration, purpose, batch, rows)
+
+    def free_response_id(self) -> int:
+        """The first free number for a text that no draw has asked for; more may follow it."""
+        return self._ledger.free_response_id()
 
     # Records
 
@@ -158,8 +170,8 @@ class RunStore:
     def responses(self, iteration: int, purpose: str) -> list[Response]:
         """In the order of the plan; people's edits, which no draw planned, are found by `response`."""
         rows = self.query(
-            "SELECT r.response_id, r.prompt_id, r.cell, r.text, r.token_ids, r.finish_reason, r.iteration "
-            "FROM responses r JOIN draws d USING (draw_id) WHERE d.iteration = ? AND d.purpose = ? ORDER BY r.draw_id",
+            "SELECT response_id, prompt_id, cell, text, token_ids, finish_reason, iteration "
+            "FROM sampled WHERE iteration = ? AND purpose = ? ORDER BY response_id",
             (iteration, purpose),
         )
         return [_response(*row) for row in rows]
@@ -261,38 +273,23 @@ def prompt_rows(prompts: Sequence[Prompt]) -> Rows:
     return {"prompts": (columns, rows)}
 
 
-def response_rows(rows: Iterable[tuple[int, int | None, Response]]) -> Rows:
-    """Rows of (response id, draw id, record)."""
-    columns = [
-        "response_id",
-        "draw_id",
-        "iteration",
-        "prompt_id",
-        "cell",
-        "text",
-        "token_ids",
-        "tokens",
-        "finish_reason",
-    ]
-    return {
-        "responses": (
-            columns,
-            [
-                (
-                    rid,
-                    draw,
-                    r.iteration,
-                    r.prompt_id,
-                    r.cell,
-                    r.text,
-                    np.asarray(r.token_ids, dtype="<u4").tobytes(),
-                    len(r.token_ids),
-                    r.finish_reason,
-                )
-                for rid, draw, r in rows
-            ],
+def response_rows(responses: Iterable[Response]) -> Rows:
+    """Rows of texts that no draw has asked for; answers to draws are recorded by batch."""
+    columns = ["response_id", "iteration", "prompt_id", "cell", "text", "token_ids", "tokens", "finish_reason"]
+    rows = [
+        (
+            r.id,
+            r.iteration,
+            r.prompt_id,
+            r.cell,
+            r.text,
+            np.asarray(r.token_ids, dtype="<u4").tobytes(),
+            len(r.token_ids),
+            r.finish_reason,
         )
-    }
+        for r in responses
+    ]
+    return {"responses": (columns, rows)}
 
 
 def drop_rows(iteration: int, stage: str, kind: str, drops: Iterable[tuple[Any, str, str]]) -> Rows:

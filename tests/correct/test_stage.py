@@ -37,8 +37,7 @@ def store(tmp_path):
     with RunStore.open_or_create(tmp_path, {}) as opened:
         texts = ["strong one", "weak", "str", "weak two", "same a", "same b", "gone a", "gone b"]
         answers = [
-            (i, None, Response(i, "p0", ("weak", "strong")[i % 2], text, (9, 3), "stop", 1))
-            for i, text in enumerate(texts, 1)
+            Response(i, "p0", ("weak", "strong")[i % 2], text, (9, 3), "stop", 1) for i, text in enumerate(texts, 1)
         ]
         names = ["pa", "pb", "pc", "pd"]
         pairs = [(n, 1, "train", i, "p0", 2 * i + 1, 2 * i + 2, 0.0) for i, n in enumerate(names)]

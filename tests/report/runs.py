@@ -38,13 +38,12 @@ COLUMNS = {
         "strength",
         "draws",
     ],
-    "draws": ["draw_id", "iteration", "purpose", "prompt_id", "cell", "draw", "seed", "batch"],
     "responses": [
         "response_id",
-        "draw_id",
         "iteration",
         "prompt_id",
         "cell",
+        "seed",
         "text",
         "token_ids",
         "tokens",
@@ -85,8 +84,13 @@ def write(folder: Path, iteration: int, stage: str, info: dict | None = None, **
     ledger.close()
 
 
-def response(number: int, draw: int | None, prompt: str, cell: str, text: str, finish: str = "stop") -> tuple:
-    return (number, draw, 1, prompt, cell, text, struct.pack("<2I", 5, 6), 2, finish)
+def plan(folder: Path, purpose: str, prompt: str, cells: list[tuple[str, int]]) -> None:
+    with Ledger.open(str(folder / "run.sqlite")) as ledger:
+        ledger.plan_draws(1, purpose, 7, [prompt], cells, 10)
+
+
+def response(number: int, seed: int | None, prompt: str, cell: str, text: str, finish: str = "stop") -> tuple:
+    return (number, 1, prompt, cell, seed, text, struct.pack("<2I", 5, 6), 2, finish)
 
 
 def full_run(folder: Path) -> Path:
@@ -111,19 +115,14 @@ def full_run(folder: Path) -> Path:
             (1, "policy-1.0", 1, "policy", "x", "a1b2c3d4e5f6a7b8c9", "policy", 0.1, decoding, 0.5, 0.5, 5),
         ],
     )
+    plan(folder, "train", "q1", [("human", 1), ("policy-1.0", 5)])
     cells = ["human", *["policy-1.0"] * 5]
-    write(
-        folder,
-        1,
-        "plan",
-        draws=[(i, 1, "train", "q1", cell, i, -5 if i == 1 else i, 0) for i, cell in enumerate(cells)],
-    )
     texts = [f"human says {IMAGE}", f"model says {SCRIPT}", ESCAPES, "fourth\nanswer", ""]
     write(
         folder,
         1,
         "sample/train",
-        responses=[response(i + 1, i, "q1", cells[i], text) for i, text in enumerate(texts)],
+        responses=[response(i + 1, SEED if i == 1 else i, "q1", cells[i], text) for i, text in enumerate(texts)],
     )
     write(
         folder,
@@ -146,14 +145,14 @@ def full_run(folder: Path) -> Path:
         folder,
         1,
         "correct/train",
-        responses=[response(6, None, "q1", "human", f"edited {SCRIPT}")],
+        responses=[response(7, None, "q1", "human", f"edited {SCRIPT}")],
         scores=[(1, "rule:a", 0.75, "as asked"), (1, "rule:b", 0.5, f"{IMAGE}")],
         corrections=[
             (1, "paaa111", 1, "rule", "rule:a", "flip", 0.75, None, f"because {SCRIPT}"),
             (2, "paab222", 1, "human", "Ann", "edit", 1.0, f"edited {SCRIPT}", "two\nlines"),
             (3, "pbbb333", 1, "rule", "rule:a", "tie", 0.5, None, ""),
         ],
-        labels=[(4, "paaa111", 1, "rule", 2, 1, 0.75, 1.0), (5, "paab222", 1, "human", 6, 3, 1.0, 1.0)],
+        labels=[(4, "paaa111", 1, "rule", 2, 1, 0.75, 1.0), (5, "paab222", 1, "human", 7, 3, 1.0, 1.0)],
         drops=[(1, "correct/train", "pair", "pbbb333", "tie", "no side is better")],
         metrics=[(1, 0, "feedback/flips", 1.0), (1, 0, "prior/error_rate", 0.3125)],
     )

@@ -12,7 +12,7 @@ from tso.report import page
 from tso.report.gather import gather
 from tso.store import RunStore
 
-from tests.report.runs import META, SCRIPT, empty_run, full_run, write
+from tests.report.runs import META, SCRIPT, empty_run, full_run, plan, write
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "base"}
 TAGS = re.findall(
@@ -167,17 +167,14 @@ def test_funnel_counts_are_those_of_the_store(run):
 
 
 def test_funnel_leaves_held_out_data_out(run):
+    plan(run, "evaluate", "q2", [("human", 2)])
     write(
         run,
         1,
         "evaluate",
-        draws=[(90, 1, "evaluate", "q2", "human", 0, 1, 0), (91, 1, "evaluate", "q2", "human", 1, 1, 0)],
-        responses=[
-            (90, 90, 1, "q2", "human", "a", b"", 0, "stop"),
-            (91, 91, 1, "q2", "human", "b", b"", 0, "stop"),
-        ],
-        pairs=[("pev", 1, "evaluate", 0, "q2", 90, 91, 0.0)],
-        drops=[(1, "pair/evaluate", "pair", "pev", "tie", ""), (1, "pair/evaluate", "response", "91", "empty", "")],
+        responses=[(8, 1, "q2", "human", 1, "a", b"", 0, "stop"), (9, 1, "q2", "human", 1, "b", b"", 0, "stop")],
+        pairs=[("pev", 1, "evaluate", 0, "q2", 8, 9, 0.0)],
+        drops=[(1, "pair/evaluate", "pair", "pev", "tie", ""), (1, "pair/evaluate", "response", "9", "empty", "")],
         corrections=[(9, "pev", 1, "rule", "r", "tie", 0.5, None, "")],
     )
     test_funnel_counts_are_those_of_the_store(run)

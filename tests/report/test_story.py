@@ -51,7 +51,7 @@ def test_story_of_a_flipped_pair(store):
 
 def test_story_of_an_edit_shows_the_new_text_as_the_chosen_side(store):
     lines = tso.report.pair_story(store, "paab222")
-    assert "answer edit, response 6, chosen" in lines
+    assert "answer edit, response 7, chosen" in lines
     assert "answer A, response 2, neither" in lines
     assert "  label by human: edit over B, confidence 1.00, weight 1" in lines
     assert "  correction by human Ann: edit, confidence 1.00; two lines" in lines

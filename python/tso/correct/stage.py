@@ -33,10 +33,10 @@ def correct(
     corrections: list[Correction] = []
     labels: list[tuple[str, Label]] = []
     drops: list[tuple[str, str, str]] = []
-    edits: list[tuple[int, int | None, Response]] = []
+    edits: list[Response] = []
     decided: list[tuple[Label, Label]] = []
     ties = 0
-    next_id = store.next_id("responses", "response_id")
+    next_id = store.free_response_id()
     used = 0
     for pair in pairs:
         rules = [_by_rule(pair, scores, options)] if options.rule else []
@@ -51,8 +51,7 @@ def correct(
         edited = None
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
-            new = Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration)
-            edits.append((edited, None, new))
+            edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
         outcome = apply(basis, best, options, edited)
         corrections += [*rules, *people]
         if outcome.label is None:

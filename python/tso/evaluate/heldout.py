@@ -78,8 +78,8 @@ def compare_arms(
 def _scores(arm: Arm) -> dict[str, list[float]]:
     found: dict[str, list[float]] = defaultdict(list)
     rows = arm.store.query(
-        "SELECT r.prompt_id, s.score FROM responses r JOIN draws d USING (draw_id) JOIN scores s USING (response_id) "
-        "WHERE d.iteration = ? AND d.purpose = 'evaluate' AND d.cell = 'evaluate' ORDER BY r.draw_id",
+        "SELECT r.prompt_id, s.score FROM sampled r JOIN scores s USING (response_id) "
+        "WHERE r.iteration = ? AND r.purpose = 'evaluate' AND r.cell = 'evaluate' ORDER BY r.response_id",
         (arm.iteration,),
     )
     for prompt, score in rows:

@@ -114,7 +114,7 @@ def _facts(store: RunStore, meta: Mapping[str, str]) -> tuple[tuple[str, Any], .
     counts = [
         ("training prompts", count("prompts WHERE split = 'train'")),
         ("held-out prompts", count("prompts WHERE split = 'heldout'")),
-        ("answers sampled", count("responses JOIN draws USING (draw_id) WHERE purpose = 'train'")),
+        ("answers sampled", count("sampled WHERE purpose = 'train'")),
         ("pairs made", count("pairs WHERE purpose = 'train'")),
         ("pairs trained", count("outcomes")),
     ]
@@ -192,7 +192,7 @@ def _charts(store: RunStore) -> tuple[Chart, ...]:
 def _funnels(store: RunStore) -> tuple[Funnel, ...]:
     """What became of the rows of the prompt file, then of every iteration's answers and pairs."""
     iterations = store.query(
-        "SELECT iteration FROM batches UNION SELECT iteration FROM draws WHERE purpose = 'train' "
+        "SELECT iteration FROM batches UNION SELECT iteration FROM plans WHERE purpose = 'train' "
         "UNION SELECT iteration FROM pairs WHERE purpose = 'train' UNION SELECT iteration FROM outcomes ORDER BY 1"
     )
     return (*_rows_read(store), *(Funnel(f"Iteration {t}", tuple(_groups(store, t))) for (t,) in iterations))
@@ -218,14 +218,15 @@ def _groups(store: RunStore, iteration: int) -> list[tuple[Count, ...]]:
     def one(sql: str) -> int:
         return int(ask(sql)[0][0])
 
-    train = "draws d JOIN responses r USING (draw_id) WHERE d.iteration = ?1 AND d.purpose = 'train'"
+    train = "sampled r WHERE r.iteration = ?1 AND r.purpose = 'train'"
+    planned = "SELECT coalesce(sum(draws), 0) FROM plans WHERE iteration = ?1 AND purpose = 'train'"
     answers = [
-        ("answers planned", one("SELECT count(*) FROM draws WHERE iteration = ?1 AND purpose = 'train'"), False),
+        ("answers planned", one(planned), False),
         ("answers sampled", one(f"SELECT count(*) FROM {train}"), False),
         *_lost(
             ask(
-                "SELECT x.reason, count(*) FROM drops x JOIN responses r ON r.response_id = CAST(x.id AS INTEGER) "
-                "JOIN draws d USING (draw_id) WHERE x.kind = 'response' AND x.iteration = ?1 AND d.purpose = 'train' "
+                "SELECT x.reason, count(*) FROM drops x JOIN sampled r ON r.response_id = CAST(x.id AS INTEGER) "
+                "WHERE x.kind = 'response' AND x.iteration = ?1 AND r.purpose = 'train' "
                 "GROUP BY x.reason ORDER BY x.reason"
             )
         ),
@@ -368,9 +369,9 @@ def pair_history(store: RunStore, pair_id: str) -> History:
 
 def _answer(store: RunStore, side: str, response_id: int) -> Answer:
     row = store.query(
-        "SELECT r.cell, coalesce(c.model, ''), coalesce(c.revision, ''), c.decoding, d.seed, r.iteration, r.tokens, "
+        "SELECT r.cell, coalesce(c.model, ''), coalesce(c.revision, ''), c.decoding, r.seed, r.iteration, r.tokens, "
         " r.finish_reason, r.text, coalesce(c.stage, 'human') "
-        "FROM responses r LEFT JOIN draws d USING (draw_id) "
+        "FROM responses r "
         "LEFT JOIN cells c ON c.iteration = r.iteration AND c.cell = r.cell WHERE r.response_id = ?",
         (response_id,),
     )[0]

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
+from tso._core import Plan
 from tso.config import Config
 from tso.errors import InternalError
 from tso.models import device_for, located, sampling_dtype
 from tso.progress import Face
-from tso.records import Cell, Draw, Prompt, Response
+from tso.records import Cell, Draw, Prompt
 from tso.sample.base import Answer, Request, Sampler
 from tso.sample.transformers import TransformersSampler
-from tso.store import RunStore, response_rows
+from tso.store import RunStore
 
 Encode = Callable[[str], tuple[int, ...]]
 
@@ -43,33 +43,22 @@ def sample_all(
     store: RunStore,
     iteration: int,
     purpose: str,
-    plan: Sequence[Draw],
+    plan: Plan,
     cells: Sequence[Cell],
     sampler: Sampler,
     encode: Encode,
     face: Face,
 ) -> None:
-    """Answer every draw of the plan that has no answer yet. `encode` turns a person's text into token ids."""
-    waiting = set(store.pending(iteration, purpose))
+    """Answer every batch of the plan that is not recorded yet. `encode` turns a person's text into token ids."""
+    waiting = store.pending(iteration, purpose)
     by_name = {c.name: c for c in cells}
     prompts = {p.id: p for p in store.prompts()}
-    left = sum(d.batch in waiting for d in plan)
+    left = sum(len(plan.batch(batch)) for batch in waiting)
     with face.bar(f"iteration {iteration}: sampling", len(plan), "answers", len(plan) - left) as advance:
-        for batch, group in groupby(plan, key=lambda d: d.batch):
-            draws = list(group)
-            if batch not in waiting:
-                continue
+        for batch in waiting:
+            draws = [Draw(*row) for row in plan.batch(batch)]
             answers = _answer(store.folder, [by_name[d.cell] for d in draws], draws, prompts, sampler, encode)
-            first = store.next_id("responses", "response_id")
-            rows = [
-                (
-                    first + i,
-                    d.id,
-                    Response(first + i, d.prompt_id, d.cell, a.text, a.token_ids, a.finish_reason, iteration),
-                )
-                for i, (d, a) in enumerate(zip(draws, answers, strict=True))
-            ]
-            store.commit(iteration, f"sample/{purpose}", response_rows(rows), unit=batch)
+            store.record(iteration, purpose, batch, [(a.text, a.token_ids, a.finish_reason) for a in answers])
             advance(len(draws))
 
 

@@ -3,9 +3,10 @@
 
 mod ledger_support;
 
-use ledger_support::{count, rows, run_with_prompts, text};
+use ledger_support::{answers, count, rows, run_with_prompts, text};
 use tso_core::Error;
-use tso_core::ledger::{CellRequest, Draw, Ledger, PlanRequest, Value, draw_seed};
+use tso_core::ledger::{CellRequest, Draw, Ledger, Plan, PlanRequest, Value, draw_seed};
+use tso_core::run::Stop;
 
 fn cell(name: &str, draws: u32) -> CellRequest {
     CellRequest {
@@ -24,6 +25,10 @@ fn own(name: &str, prompts: &[&str]) -> CellRequest {
     }
 }
 
+fn all(plan: &Plan) -> Vec<Draw<'_>> {
+    plan.iter().collect()
+}
+
 fn request() -> PlanRequest {
     PlanRequest {
         iteration: 1,
@@ -35,40 +40,13 @@ fn request() -> PlanRequest {
     }
 }
 
-fn respond(ledger: &mut Ledger, unit: i64, draws: &[&Draw]) {
-    let columns = [
-        "draw_id",
-        "iteration",
-        "prompt_id",
-        "cell",
-        "text",
-        "token_ids",
-        "tokens",
-        "finish_reason",
-    ];
-    let row = |draw: &&Draw| {
-        vec![
-            Value::Int(draw.draw_id),
-            Value::Int(1),
-            text(&draw.prompt_id),
-            text(&draw.cell),
-            text("hello"),
-            Value::Blob(vec![1, 0, 0, 0]),
-            Value::Int(1),
-            text("stop"),
-        ]
-    };
-    let found = rows("responses", &columns, draws.iter().map(row).collect());
-    ledger.write(1, "sample", unit, "", &[found]).unwrap();
-}
-
 #[test]
 fn a_plan_goes_by_cell_then_prompt_then_draw() {
     let mut run = run_with_prompts(3, 0);
-    let plan = run.ledger.plan_draws(&request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     let told: Vec<_> = plan
         .iter()
-        .map(|d| (d.draw_id, d.prompt_id.as_str(), d.cell.as_str(), d.draw, d.batch))
+        .map(|d| (d.draw_id, d.prompt_id, d.cell, d.draw, d.batch))
         .collect();
     assert_eq!(
         told,
@@ -84,8 +62,8 @@ fn a_plan_goes_by_cell_then_prompt_then_draw() {
             (9, "p1", "policy", 0, 2),
         ]
     );
-    for draw in &plan {
-        assert_eq!(draw.seed, draw_seed(17, 1, &draw.prompt_id, &draw.cell, draw.draw));
+    for draw in plan.iter() {
+        assert_eq!(draw.seed, draw_seed(17, 1, draw.prompt_id, draw.cell, draw.draw));
     }
     let info = run.ledger.info(1, "plan/train", 0).unwrap();
     assert_eq!(info.as_deref(), Some(r#"{"draws": 9, "batches": 3}"#));
@@ -94,20 +72,26 @@ fn a_plan_goes_by_cell_then_prompt_then_draw() {
 #[test]
 fn a_plan_is_laid_down_once() {
     let mut run = run_with_prompts(3, 1);
-    let plan = run.ledger.plan_draws(&request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     let held = PlanRequest {
         purpose: "evaluate".into(),
         prompts: vec!["p3".into()],
         ..request()
     };
-    let second = run.ledger.plan_draws(&held).unwrap();
+    let second = run.ledger.plan_draws(held.clone(), &Stop::default()).unwrap();
     assert_eq!(
-        (second[0].draw_id, second[0].batch),
+        (second.first_id(), all(&second)[0].batch),
         (10, 0),
         "ids run over the whole run"
     );
-    assert_eq!(run.ledger.plan_draws(&request()).unwrap(), plan);
-    assert_eq!(run.ledger.plan_draws(&held).unwrap(), second);
+    assert_eq!(
+        all(&run.ledger.plan_draws(request(), &Stop::default()).unwrap()),
+        all(&plan)
+    );
+    assert_eq!(
+        all(&run.ledger.plan_draws(held, &Stop::default()).unwrap()),
+        all(&second)
+    );
     let others = [
         PlanRequest {
             run_seed: 18,
@@ -131,14 +115,23 @@ fn a_plan_is_laid_down_once() {
         },
     ];
     for other in others {
-        let error = run.ledger.plan_draws(&other).unwrap_err();
+        let error = run.ledger.plan_draws(other, &Stop::default()).unwrap_err();
         assert!(matches!(error, Error::Conflict(_)), "{error:?}");
     }
-    assert_eq!(count(&run.ledger, "draws"), 12);
+    assert_eq!(count(&run.ledger, "plans"), 2);
     let path = run.path.clone();
     drop(run.ledger);
     let mut reader = Ledger::open(&path, true).unwrap();
-    assert_eq!(reader.plan_draws(&request()).unwrap(), plan, "seeds survive the store");
+    let again = reader.plan_draws(request(), &Stop::default()).unwrap();
+    assert_eq!(all(&again), all(&plan), "seeds survive the store");
+    let in_other_words = PlanRequest {
+        cells: vec![cell("reference", 2), cell("policy", 1)],
+        ..request()
+    };
+    assert_eq!(
+        all(&reader.plan_draws(in_other_words, &Stop::default()).unwrap()),
+        all(&plan)
+    );
 }
 
 #[test]
@@ -149,11 +142,8 @@ fn a_cell_may_answer_some_prompts_only() {
         batch_size: 2,
         ..request()
     };
-    let plan = run.ledger.plan_draws(&some).unwrap();
-    let told: Vec<_> = plan
-        .iter()
-        .map(|d| (d.prompt_id.as_str(), d.cell.as_str(), d.batch))
-        .collect();
+    let plan = run.ledger.plan_draws(some.clone(), &Stop::default()).unwrap();
+    let told: Vec<_> = plan.iter().map(|d| (d.prompt_id, d.cell, d.batch)).collect();
     assert_eq!(
         told,
         [
@@ -164,7 +154,7 @@ fn a_cell_may_answer_some_prompts_only() {
             ("p1", "policy", 2)
         ]
     );
-    assert_eq!(run.ledger.plan_draws(&some).unwrap(), plan);
+    assert_eq!(all(&run.ledger.plan_draws(some, &Stop::default()).unwrap()), all(&plan));
 }
 
 #[test]
@@ -185,11 +175,8 @@ fn cells_of_one_model_share_batches_prompt_by_prompt() {
         batch_size: 4,
         ..request()
     };
-    let plan = run.ledger.plan_draws(&shared).unwrap();
-    let told: Vec<_> = plan
-        .iter()
-        .map(|d| (d.prompt_id.as_str(), d.cell.as_str(), d.batch))
-        .collect();
+    let plan = run.ledger.plan_draws(shared.clone(), &Stop::default()).unwrap();
+    let told: Vec<_> = plan.iter().map(|d| (d.prompt_id, d.cell, d.batch)).collect();
     assert_eq!(
         told,
         [
@@ -222,9 +209,18 @@ fn an_empty_plan_is_a_plan() {
         prompts: vec![],
         ..empty
     };
-    assert!(run.ledger.plan_draws(&empty).unwrap().is_empty());
-    assert!(run.ledger.plan_draws(&empty).unwrap().is_empty());
+    for _ in 0..2 {
+        let plan = run.ledger.plan_draws(empty.clone(), &Stop::default()).unwrap();
+        assert_eq!((plan.draws(), plan.batches(), plan.iter().count()), (0, 0, 0));
+    }
     assert!(run.ledger.pending(1, "train").unwrap().is_empty());
+    let next = PlanRequest { iteration: 2, ..empty };
+    let next = PlanRequest {
+        prompts: vec!["p0".into()],
+        cells: vec![cell("policy", 1)],
+        ..next
+    };
+    assert_eq!(run.ledger.plan_draws(next, &Stop::default()).unwrap().first_id(), 1);
 }
 
 #[test]
@@ -282,11 +278,11 @@ fn what_cannot_be_planned_is_refused_by_name() {
         ),
     ];
     for (bad, says) in cases {
-        let error = run.ledger.plan_draws(&bad).unwrap_err();
+        let error = run.ledger.plan_draws(bad, &Stop::default()).unwrap_err();
         assert!(matches!(error, Error::Invalid(_)), "{error:?}");
         assert!(error.to_string().contains(says), "{error}");
     }
-    assert_eq!(count(&run.ledger, "draws"), 0);
+    assert_eq!(count(&run.ledger, "plans"), 0);
     let error = run.ledger.pending(1, "train").unwrap_err();
     assert!(error.to_string().contains("no plan of draws"), "{error}");
 }
@@ -294,18 +290,60 @@ fn what_cannot_be_planned_is_refused_by_name() {
 #[test]
 fn pending_names_the_batches_that_are_not_answered() {
     let mut run = run_with_prompts(3, 0);
-    let plan = run.ledger.plan_draws(&request()).unwrap();
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
     assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 1, 2]);
-    let of = |batch| plan.iter().filter(|draw| draw.batch == batch).collect::<Vec<_>>();
-    respond(&mut run.ledger, 1, &of(1));
-    assert_eq!(run.ledger.pending(1, "train").unwrap(), [0, 2]);
-    respond(&mut run.ledger, 0, &of(0)[..3]);
+    for (batch, left) in [(1, vec![0, 2]), (0, vec![2]), (2, vec![])] {
+        let given = answers(plan.batch(batch).unwrap().len());
+        run.ledger.record(1, "train", batch, &given).unwrap();
+        assert_eq!(run.ledger.pending(1, "train").unwrap(), left);
+    }
+}
+
+#[test]
+fn a_plan_begins_beyond_every_response_and_an_edit_beyond_every_plan() {
+    let mut run = run_with_prompts(3, 0);
+    assert_eq!(run.ledger.free_response_id().unwrap(), 1);
+    let plan = run.ledger.plan_draws(request(), &Stop::default()).unwrap();
+    assert_eq!(run.ledger.free_response_id().unwrap(), 1 + plan.draws());
+    let columns = [
+        "response_id",
+        "iteration",
+        "prompt_id",
+        "cell",
+        "text",
+        "token_ids",
+        "tokens",
+        "finish_reason",
+    ];
+    let edit = vec![
+        Value::Int(10),
+        Value::Int(1),
+        text("p0"),
+        text("human"),
+        text("edited"),
+        Value::Blob(vec![]),
+        Value::Int(0),
+        text("stop"),
+    ];
+    let edits = rows("responses", &columns, vec![edit]);
+    run.ledger.write(1, "correct", 0, "", &[edits]).unwrap();
+    let next = PlanRequest {
+        iteration: 2,
+        ..request()
+    };
+    assert_eq!(run.ledger.plan_draws(next, &Stop::default()).unwrap().first_id(), 11);
+    assert_eq!(count(&run.ledger, "sampled"), 0);
+}
+
+#[test]
+fn a_stopped_plan_is_not_laid_down() {
+    let mut run = run_with_prompts(3, 0);
+    let stop = Stop::default();
+    stop.request();
+    let stopped = run.ledger.plan_draws(request(), &stop);
+    assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
     assert_eq!(
-        run.ledger.pending(1, "train").unwrap(),
-        [0, 2],
-        "one draw of batch 0 is missing"
+        (count(&run.ledger, "plans"), count(&run.ledger, "plan_prompts")),
+        (0, 0)
     );
-    respond(&mut run.ledger, 2, &of(2));
-    respond(&mut run.ledger, 3, &of(0)[3..]);
-    assert!(run.ledger.pending(1, "train").unwrap().is_empty());
 }

@@ -49,6 +49,8 @@ fn what_cannot_be_written_is_refused_by_name() {
         (rows("respones", &["a"], vec![]), r#"the nearest is "responses""#),
         (rows("units", &["info"], vec![]), "by the store itself"),
         (rows("meta", &["key"], vec![]), "by the store itself"),
+        (rows("plan_cells", &["cell"], vec![]), "by the store itself"),
+        (rows("leases", &["batch"], vec![]), "by the store itself"),
         (rows("sqlite_schema", &["name"], vec![]), "unknown table"),
         (rows("metrics; DROP TABLE meta", &["name"], vec![]), "unknown table"),
         (
@@ -138,16 +140,26 @@ fn tables_of_a_unit_come_in_any_order() {
 #[test]
 fn values_come_back_as_they_were() {
     let mut run = run_with_prompts(1, 0);
-    let columns = ["iteration", "purpose", "prompt_id", "cell", "draw", "seed", "batch"];
-    let draw = |n: i64, seed| {
+    let columns = [
+        "iteration",
+        "prompt_id",
+        "cell",
+        "seed",
+        "text",
+        "token_ids",
+        "tokens",
+        "finish_reason",
+    ];
+    let response = |seed: &Value| {
         vec![
             Value::Int(0),
-            text("train"),
             text("p0"),
             text("c\0é"),
-            Value::Int(n),
-            seed,
+            seed.clone(),
+            text(""),
+            Value::Blob(vec![]),
             Value::Int(0),
+            text("stop"),
         ]
     };
     let seeds = [
@@ -155,14 +167,12 @@ fn values_come_back_as_they_were() {
         Value::Int(i64::MAX),
         Value::Unsigned(1 << 63),
     ];
-    let written = seeds.iter().zip(0..).map(|(seed, n)| draw(n, seed.clone())).collect();
+    let written = seeds.iter().map(response).collect();
     run.ledger
-        .write(0, "x", 0, "", &[rows("draws", &columns, written)])
+        .write(0, "x", 0, "", &[rows("responses", &columns, written)])
         .unwrap();
-    let found = run
-        .ledger
-        .query("SELECT draw_id, cell, seed FROM draws ORDER BY draw_id", &[])
-        .unwrap();
+    let sql = "SELECT response_id, cell, seed FROM responses ORDER BY response_id";
+    let found = run.ledger.query(sql, &[]).unwrap();
     let expected = [-1, i64::MAX, i64::MIN].iter().zip(1..);
     let expected: Vec<_> = expected
         .map(|(seed, id)| vec![Value::Int(id), text("c\0é"), Value::Int(*seed)])

@@ -27,7 +27,7 @@ fn the_schema_changes_only_with_its_version() {
     let pinned = (VERSION, twox_hash::XxHash3_64::oneshot(text.as_bytes()));
     assert_eq!(
         pinned,
-        (2, 8_609_155_710_007_045_262),
+        (3, 14_601_541_122_965_686_597),
         "the tables have changed: raise VERSION, unless no store of this version exists yet"
     );
 }
@@ -184,7 +184,7 @@ fn every_table_refuses_changes() {
     }
     let unguarded: i64 = conn
         .query_row(
-            "SELECT count(*) FROM sqlite_schema AS t WHERE t.type = 'table' AND 2 <>
+            "SELECT count(*) FROM sqlite_schema AS t WHERE t.type = 'table' AND t.name <> 'leases' AND 2 <>
              (SELECT count(*) FROM sqlite_schema AS g WHERE g.type = 'trigger' AND g.tbl_name = t.name)",
             [],
             |row| row.get(0),

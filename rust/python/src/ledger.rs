@@ -3,17 +3,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use tso_core::Result;
 use tso_core::ledger::{self as core, PlanRequest, Value};
+use tso_core::{Error, Result};
 
+use crate::call::call;
 use crate::error::{raise, to_py};
-use crate::values::{to_cell, to_object, to_rows, to_values};
+use crate::plan::Plan;
+use crate::values::{to_answer, to_cell, to_object, to_rows, to_values};
 
 type PyUnit = (i64, String, i64, String);
-type PyDraw = (i64, String, String, u32, u64, i64);
 type PyTable<'py> = (Vec<String>, Vec<Bound<'py, PyTuple>>);
 
 /// One run's store (see tso/_core.pyi).
@@ -33,17 +35,22 @@ impl Ledger {
     }
 
     fn with<T: Send>(&self, py: Python<'_>, work: impl FnOnce(&mut core::Ledger) -> Result<T> + Send) -> PyResult<T> {
-        let done = py.detach(|| {
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.as_mut().map(work)
-        });
-        match done {
-            Some(result) => result.map_err(to_py),
-            None => Err(raise(
-                "StoreError",
-                &format!("the ledger of {} is closed; open it again", self.path.display()),
-            )),
-        }
+        py.detach(|| self.locked(work))
+            .map_err(to_py)?
+            .ok_or_else(|| self.closed())
+    }
+
+    /// What `work` gives; none where the ledger is closed.
+    fn locked<T>(&self, work: impl FnOnce(&mut core::Ledger) -> Result<T>) -> Result<Option<T>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_mut().map(work).transpose()
+    }
+
+    fn closed(&self) -> PyErr {
+        raise(
+            "StoreError",
+            &format!("the ledger of {} is closed; open it again", self.path.display()),
+        )
     }
 }
 
@@ -60,6 +67,13 @@ impl Ledger {
     #[pyo3(signature = (path, *, read_only = false))]
     fn open(py: Python<'_>, path: PathBuf, read_only: bool) -> PyResult<Self> {
         py.detach(|| core::Ledger::open(&path, read_only))
+            .map(Self::new)
+            .map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn join(py: Python<'_>, path: PathBuf, sampler: &str) -> PyResult<Self> {
+        py.detach(|| core::Ledger::join(&path, sampler))
             .map(Self::new)
             .map_err(to_py)
     }
@@ -147,7 +161,7 @@ impl Ledger {
         prompts: Vec<String>,
         cells: Vec<Bound<'_, PyAny>>,
         batch_size: usize,
-    ) -> PyResult<Vec<PyDraw>> {
+    ) -> PyResult<Plan> {
         let request = PlanRequest {
             iteration,
             purpose,
@@ -156,15 +170,52 @@ impl Ledger {
             cells: cells.iter().map(to_cell).collect::<PyResult<_>>()?,
             batch_size,
         };
-        let plan = self.with(py, |ledger| ledger.plan_draws(&request))?;
-        Ok(plan
-            .into_iter()
-            .map(|d| (d.draw_id, d.prompt_id, d.cell, d.draw, d.seed, d.batch))
-            .collect())
+        let plan = call(py, Some(1), |stop| {
+            self.locked(|ledger| ledger.plan_draws(request, stop))
+        })?;
+        plan.map(Plan::new).ok_or_else(|| self.closed())
+    }
+
+    fn plan(&self, py: Python<'_>, iteration: i64, purpose: &str) -> PyResult<Plan> {
+        self.with(py, |ledger| ledger.plan(iteration, purpose)).map(Plan::new)
     }
 
     fn pending(&self, py: Python<'_>, iteration: i64, purpose: &str) -> PyResult<Vec<i64>> {
         self.with(py, |ledger| ledger.pending(iteration, purpose))
+    }
+
+    fn free_response_id(&self, py: Python<'_>) -> PyResult<i64> {
+        self.with(py, |ledger| ledger.free_response_id())
+    }
+
+    fn lease(&self, py: Python<'_>, iteration: i64, purpose: &str, seconds: f64) -> PyResult<Option<i64>> {
+        let time = time(seconds)?;
+        self.with(py, |ledger| ledger.lease(iteration, purpose, time))
+    }
+
+    fn renew(&self, py: Python<'_>, iteration: i64, purpose: &str, batch: i64, seconds: f64) -> PyResult<()> {
+        let time = time(seconds)?;
+        self.with(py, |ledger| ledger.renew(iteration, purpose, batch, time))
+    }
+
+    fn release(&self, py: Python<'_>, iteration: i64, purpose: &str, batch: i64) -> PyResult<()> {
+        self.with(py, |ledger| ledger.release(iteration, purpose, batch))
+    }
+
+    fn record(
+        &self,
+        py: Python<'_>,
+        iteration: i64,
+        purpose: &str,
+        batch: i64,
+        answers: &Bound<'_, PyAny>,
+    ) -> PyResult<()> {
+        let answers = answers
+            .try_iter()?
+            .enumerate()
+            .map(|(at, answer)| to_answer(at, &answer?))
+            .collect::<PyResult<Vec<_>>>()?;
+        self.with(py, |ledger| ledger.record(iteration, purpose, batch, &answers))
     }
 
     fn fork(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
@@ -191,4 +242,29 @@ impl Ledger {
     fn __repr__(&self) -> String {
         format!("Ledger({:?})", self.path)
     }
+}
+
+/// Seconds that Python gave; how many are too many is the core's to say.
+fn time(seconds: f64) -> PyResult<Duration> {
+    Duration::try_from_secs_f64(seconds).map_err(|_| {
+        to_py(Error::Invalid(format!(
+            "a lease of {seconds} s; give a number of seconds above 0"
+        )))
+    })
+}
+
+/// How many draws each cell gets (see tso/budgets.py).
+#[pyfunction]
+pub fn allot(total: i64, weights: Vec<f64>, floors: Vec<i64>) -> PyResult<Vec<u32>> {
+    let count = |name: &str, value: i64| {
+        u32::try_from(value).map_err(|_| {
+            to_py(Error::Invalid(format!(
+                "{name} has to be from 0 to {}, got {value}",
+                u32::MAX
+            )))
+        })
+    };
+    let floors = floors.into_iter().map(|floor| count("a floor", floor));
+    let floors = floors.collect::<PyResult<Vec<_>>>()?;
+    core::allot(count("total", total)?, &weights, &floors).map_err(to_py)
 }

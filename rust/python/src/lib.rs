@@ -8,6 +8,7 @@ mod error;
 mod index;
 mod ledger;
 mod parts;
+mod plan;
 mod values;
 
 use pyo3::prelude::*;
@@ -16,6 +17,8 @@ use pyo3::prelude::*;
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<index::DedupIndex>()?;
     module.add_class::<ledger::Ledger>()?;
+    module.add_class::<plan::Plan>()?;
+    module.add_function(wrap_pyfunction!(ledger::allot, module)?)?;
     module.add_function(wrap_pyfunction!(dedup::dedup_texts, module)?)?;
     module.add_function(wrap_pyfunction!(dedup::dedup_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::diversity, module)?)?;

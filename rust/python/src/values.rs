@@ -4,7 +4,7 @@ use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyFloat, PyInt, PyString};
 use tso_core::Error;
-use tso_core::ledger::{CellRequest, Rows, Value};
+use tso_core::ledger::{Answer, CellRequest, Rows, Value};
 
 use crate::error::to_py;
 
@@ -35,6 +35,22 @@ pub fn to_cell(cell: &Bound<'_, PyAny>) -> PyResult<CellRequest> {
                  or None), not {cell}"
             ))
         })
+}
+
+/// An answer and its place among those of a batch.
+pub fn to_answer(at: usize, answer: &Bound<'_, PyAny>) -> PyResult<Answer> {
+    let wrong = |what: &str| unusable(format!("answer {at}: {what}"));
+    let (text, token_ids, finish_reason) = answer
+        .extract::<(Bound<'_, PyString>, Bound<'_, PyBytes>, String)>()
+        .map_err(|_| wrong("give (text, token ids as bytes of little-endian u32, 'stop' or 'length')"))?;
+    let text = text
+        .to_str()
+        .map_err(|_| wrong("its text holds a lone surrogate, which is no UTF-8 text"))?;
+    Ok(Answer {
+        text: text.to_owned(),
+        token_ids: token_ids.as_bytes().to_vec(),
+        finish_reason,
+    })
 }
 
 pub fn to_rows(table: &Bound<'_, PyAny>, rows: &Bound<'_, PyAny>) -> PyResult<Rows> {

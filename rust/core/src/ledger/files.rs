@@ -18,11 +18,20 @@ pub(super) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
+/// How many may hold a lock at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// One.
+    Alone,
+    /// Any number, but none beside one that holds it alone.
+    Shared,
+}
+
 /// Holds `<path>.lock` for this process.
 ///
 /// The kernel lets go of it when the last process that inherited the handle ends, however it ends. The file itself
 /// stays: removing it would let two processes each hold a lock of that name.
-pub(super) fn lock(path: &Path) -> Result<File> {
+pub(super) fn lock(path: &Path, hold: Hold) -> Result<File> {
     let name = sibling(path, ".lock");
     let file = OpenOptions::new()
         .create(true)
@@ -30,7 +39,11 @@ pub(super) fn lock(path: &Path) -> Result<File> {
         .truncate(false)
         .open(&name)
         .map_err(about(&name))?;
-    match file.try_lock() {
+    let held = match hold {
+        Hold::Alone => file.try_lock(),
+        Hold::Shared => file.try_lock_shared(),
+    };
+    match held {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.into() }),
         Err(TryLockError::Error(error)) => Err(about(&name)(error)),
@@ -43,7 +56,7 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 /// under which it was done.
 pub(super) fn build(path: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<File> {
     refuse_existing(path)?;
-    let lock = lock(path)?;
+    let lock = lock(path, Hold::Alone)?;
     refuse_existing(path)?;
     let temp = sibling(path, ".new");
     remove_store(&temp)?;

@@ -1,29 +1,34 @@
-//! The store as an open file: creating, opening, copying and checking it, and the two ways into it, reading and writing.
+//! The store as an open file: creating, opening, copying and checking it, and the ways into it: reading, writing, and
+//! sampling beside others.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::connect::{connect_reader, connect_writer, lines, seal, writing_flags};
-use super::files::{build, explain, lock};
+use super::files::{build, explain};
+use super::lease::forget;
+use super::role::Role;
 use super::rows::commit;
 use super::schema::{Tables, inspect, lay_down, tables};
+use super::work::Work;
 use crate::{Error, Result};
 
-/// One run's store, open. At most one process writes; any number read at the same time.
+/// One run's store, open. Either one process writes, or any number of samplers record the draws of a plan; any number
+/// read at the same time.
 ///
 /// Reads go through a connection of their own that cannot write. Fields are dropped in this order: the writing
-/// connection closes after the reading one, so that it folds the log into the file, and the lock goes last.
+/// connection closes after the reading one, so that it folds the log into the file, and the locks go last.
 #[derive(Debug)]
 pub struct Ledger {
     path: PathBuf,
     process: u32,
     tables: Tables,
+    pub(super) work: Work,
     reader: Connection,
     writer: Option<Connection>,
-    _lock: Option<File>,
+    role: Role,
 }
 
 impl Ledger {
@@ -43,7 +48,7 @@ impl Ledger {
                 })
                 .map_err(|error| explain(&path, error))
         })?;
-        Self::attach(path, Some(lock))
+        Self::attach(path, Role::Writer { _lock: lock })
     }
 
     /// Opens a store, for writing unless `read_only`.
@@ -54,14 +59,34 @@ impl Ledger {
     pub fn open(path: &Path, read_only: bool) -> Result<Self> {
         let path = std::path::absolute(path)?;
         inspect(&path)?;
-        let lock = if read_only { None } else { Some(lock(&path)?) };
-        Self::attach(path, lock)
+        let role = if read_only { Role::Reader } else { Role::writer(&path)? };
+        Self::attach(path, role)
     }
 
-    fn attach(path: PathBuf, lock: Option<File>) -> Result<Self> {
+    /// Opens a store to lease and record draws beside other samplers of this machine; nobody else writes meanwhile.
+    ///
+    /// The name is this process's own: two living samplers of one name are refused, and leases that an ended one left
+    /// behind are free at once. All processes have to be on one machine, for SQLite's log is shared through its memory.
+    ///
+    /// # Errors
+    /// `Invalid` for a name that is none, `Conflict` when a sampler of that name is at work, the rest as for
+    /// [`Ledger::open`].
+    pub fn join(path: &Path, sampler: &str) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        inspect(&path)?;
+        let role = Role::sampler(&path, sampler)?;
+        let mut ledger = Self::attach(path, role)?;
+        ledger.sampling(|conn| forget(conn, sampler))?;
+        Ok(ledger)
+    }
+
+    fn attach(path: PathBuf, role: Role) -> Result<Self> {
         let connect = || {
             // The writer first: it replays what a killed process left in the log.
-            let writer = lock.as_ref().map(|_| connect_writer(&path)).transpose()?;
+            let writer = match role {
+                Role::Reader => None,
+                _ => Some(connect_writer(&path)?),
+            };
             let reader = connect_reader(&path)?;
             Ok((tables(&reader)?, reader, writer))
         };
@@ -69,9 +94,10 @@ impl Ledger {
         let ledger = Ledger {
             process: std::process::id(),
             tables,
+            work: Work::default(),
             reader,
             writer,
-            _lock: lock,
+            role,
             path,
         };
         ledger.require_health()?;
@@ -142,8 +168,23 @@ impl Ledger {
         work(&self.reader).map_err(|error| explain(&self.path, error))
     }
 
-    /// Runs `work` in one transaction; any error takes back all of it.
+    /// Runs `work` in one transaction of the one writer; any error takes back all of it.
     pub(super) fn writing<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {
+        if self.sampler().is_some() {
+            return Err(Error::Invalid(format!(
+                "{} was joined for sampling: it may lease and record draws here, and read",
+                self.path.display()
+            )));
+        }
+        self.transact(work)
+    }
+
+    /// Runs `work` in one transaction of the one writer or of a sampler.
+    pub(super) fn sampling<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.transact(|conn, _| work(conn))
+    }
+
+    fn transact<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {
         self.require_process()?;
         let Some(conn) = self.writer.as_mut() else {
             return Err(Error::Invalid(format!(
@@ -160,6 +201,12 @@ impl Ledger {
             Ok(value)
         };
         run().map_err(|error| explain(&self.path, error))
+    }
+
+    /// The name under which the store was joined.
+    #[must_use]
+    pub fn sampler(&self) -> Option<&str> {
+        self.role.sampler_name()
     }
 
     /// SQLite's locks do not survive a fork: a forked child that wrote would break the store.

@@ -1,65 +1,24 @@
-//! The plan of draws of an iteration: which answers are sampled, with which seeds, and which are computed together.
-//! It is laid down before sampling begins, so a resumed run samples what is missing and nothing else.
+//! The plan of draws in the store: laid down before sampling begins, so a resumed run samples what is missing and
+//! nothing else. What its draws are is told by `layout.rs`.
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::journal::Ledger;
+use super::layout::{CellRequest, Plan, PlanRequest};
 use super::names::unknown;
 use super::rows::insert_unit;
-use super::seeds::draw_seed;
+use crate::run::Stop;
 use crate::{Error, Result};
 
 /// What draws are made for; the schema allows no others.
 const PURPOSES: [&str; 2] = ["train", "evaluate"];
 
-/// What a plan is made from.
-#[derive(Debug, Clone)]
-pub struct PlanRequest {
-    /// The iteration that samples.
-    pub iteration: i64,
-    /// `train` or `evaluate`.
-    pub purpose: String,
-    /// The seed of the run.
-    pub run_seed: u64,
-    /// Prompt ids, each once, in the order in which they are batched.
-    pub prompts: Vec<String>,
-    /// Cells, each once.
-    pub cells: Vec<CellRequest>,
-    /// How many draws are computed together.
-    pub batch_size: usize,
-}
-
-/// What a cell is asked for.
-#[derive(Debug, Clone)]
-pub struct CellRequest {
-    /// The cell.
-    pub cell: String,
-    /// How many answers it gives to a prompt.
-    pub draws: u32,
-    /// The prompts that it answers, where these are not all of the plan's.
-    pub prompts: Option<Vec<String>>,
-    /// What computes its answers: neighbouring cells of one model share batches. A cell without one shares none.
-    pub model: Option<String>,
-}
-
-/// One answer to be sampled.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Draw {
-    /// Consecutive over the run, from 1.
-    pub draw_id: i64,
-    /// The prompt to answer.
-    pub prompt_id: String,
-    /// The cell that answers.
-    pub cell: String,
-    /// The how-manieth answer of this cell to this prompt, from 0.
-    pub draw: u32,
-    /// The seed to sample with.
-    pub seed: u64,
-    /// The batch it is computed in, from 0 in each plan. A batch holds draws of one model only.
-    pub batch: i64,
-}
+/// The smallest number that no response has and no plan has given out.
+const FREE_NUMBER: &str = "SELECT 1 + max(
+    (SELECT coalesce(max(response_id), 0) FROM responses),
+    (SELECT coalesce(max(first_draw + draws), 1) - 1 FROM plans))";
 
 impl Ledger {
     /// Lays down the plan of an iteration, or returns the one that is already there.
@@ -70,86 +29,84 @@ impl Ledger {
     ///
     /// # Errors
     /// `Invalid` for an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0; `Conflict` when
-    /// another plan is recorded.
-    pub fn plan_draws(&mut self, request: &PlanRequest) -> Result<Vec<Draw>> {
-        check(request)?;
-        if self.is_planned(request.iteration, &request.purpose)? {
-            let recorded = self.recorded_plan(request.iteration, &request.purpose)?;
-            refuse_other(request, &recorded)?;
+    /// another plan is recorded; `Stopped`, with nothing written.
+    pub fn plan_draws(&mut self, request: PlanRequest, stop: &Stop) -> Result<Plan> {
+        check(&request, stop)?;
+        if let Some(recorded) = self.reading(|conn| load(conn, request.iteration, &request.purpose))? {
+            refuse_other(request, &recorded, stop)?;
             return Ok(recorded);
         }
         self.writing(|conn, _| {
-            check_prompts(conn, &request.prompts)?;
-            let sql = "SELECT coalesce(max(draw_id), 0) + 1 FROM draws";
-            let plan = lay_out(request, conn.query_row(sql, [], |row| row.get(0))?);
-            insert_plan(conn, request, &plan)?;
+            check_prompts(conn, &request.prompts, stop)?;
+            let first_id = conn.query_row(FREE_NUMBER, [], |row| row.get(0))?;
+            let plan = Plan::new(request, first_id)?;
+            insert_plan(conn, &plan, stop)?;
             Ok(plan)
         })
     }
 
-    /// The batches of a plan with a draw that has no response yet, ascending.
+    /// The plan that was laid down for an iteration and purpose.
+    ///
+    /// # Errors
+    /// `Invalid` when there is none.
+    pub fn plan(&self, iteration: i64, purpose: &str) -> Result<Plan> {
+        self.reading(|conn| load(conn, iteration, purpose))?
+            .ok_or_else(|| no_plan(iteration, purpose))
+    }
+
+    /// The smallest number for a response that no plan has asked for, such as an edited text.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn free_response_id(&self) -> Result<i64> {
+        self.reading(|conn| Ok(conn.query_row(FREE_NUMBER, [], |row| row.get(0))?))
+    }
+
+    /// The batches of a plan that are not recorded yet, ascending.
     ///
     /// # Errors
     /// `Invalid` when nothing is planned for that iteration and purpose.
     pub fn pending(&self, iteration: i64, purpose: &str) -> Result<Vec<i64>> {
-        if !self.is_planned(iteration, purpose)? {
-            return Err(Error::Invalid(format!(
-                "iteration {iteration} has no plan of draws for {purpose:?} yet"
-            )));
-        }
         self.reading(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT DISTINCT batch FROM draws AS d WHERE iteration = ?1 AND purpose = ?2
-                 AND NOT EXISTS (SELECT 1 FROM responses AS r WHERE r.draw_id = d.draw_id)
-                 ORDER BY batch",
-            )?;
-            let found = statement.query_map(params![iteration, purpose], |row| row.get(0))?;
-            Ok(found.collect::<rusqlite::Result<_>>()?)
-        })
-    }
-
-    fn is_planned(&self, iteration: i64, purpose: &str) -> Result<bool> {
-        self.is_done(iteration, &stage(purpose), 0)
-    }
-
-    fn recorded_plan(&self, iteration: i64, purpose: &str) -> Result<Vec<Draw>> {
-        self.reading(|conn| {
-            let mut statement = conn.prepare_cached(
-                "SELECT draw_id, prompt_id, cell, draw, seed, batch FROM draws
-                 WHERE iteration = ?1 AND purpose = ?2 ORDER BY draw_id",
-            )?;
-            let found = statement.query_map(params![iteration, purpose], |row| {
-                Ok(Draw {
-                    draw_id: row.get(0)?,
-                    prompt_id: row.get(1)?,
-                    cell: row.get(2)?,
-                    draw: row.get(3)?,
-                    seed: row.get::<_, i64>(4)?.cast_unsigned(),
-                    batch: row.get(5)?,
-                })
-            })?;
-            Ok(found.collect::<rusqlite::Result<_>>()?)
+            let sql = "SELECT batches FROM plans WHERE iteration = ?1 AND purpose = ?2";
+            let planned = conn.query_row(sql, params![iteration, purpose], |row| row.get(0));
+            let batches: i64 = planned.optional()?.ok_or_else(|| no_plan(iteration, purpose))?;
+            let mut statement = conn.prepare_cached("SELECT unit FROM units WHERE iteration = ?1 AND stage = ?2")?;
+            let found = statement.query_map(params![iteration, sampling(purpose)], |row| row.get(0))?;
+            let done = found.collect::<rusqlite::Result<HashSet<i64>>>()?;
+            Ok((0..batches).filter(|batch| !done.contains(batch)).collect())
         })
     }
 }
 
-fn stage(purpose: &str) -> String {
-    format!("plan/{purpose}")
+fn no_plan(iteration: i64, purpose: &str) -> Error {
+    Error::Invalid(format!(
+        "iteration {iteration} has no plan of draws for {purpose:?} yet"
+    ))
 }
 
-fn check(request: &PlanRequest) -> Result<()> {
+/// The stage whose units are the recorded batches of a plan.
+pub(super) fn sampling(purpose: &str) -> String {
+    format!("sample/{purpose}")
+}
+
+fn check(request: &PlanRequest, stop: &Stop) -> Result<()> {
     if !PURPOSES.contains(&request.purpose.as_str()) {
         let message = unknown("purpose", &request.purpose, PURPOSES);
         return Err(Error::Invalid(message));
     }
-    if request.batch_size == 0 {
-        return Err(Error::Invalid("a batch size of 0".into()));
+    if i64::try_from(request.batch_size).map_or(true, |size| size == 0) {
+        return Err(Error::Invalid(format!("a batch size of {}", request.batch_size)));
     }
-    refuse_repeated("prompt", &request.prompts)?;
-    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell))?;
+    refuse_repeated("prompt", &request.prompts, stop)?;
+    refuse_repeated("cell", request.cells.iter().map(|cell| &cell.cell), stop)?;
+    let restricted: Vec<_> = request.cells.iter().filter_map(|cell| cell.prompts.as_ref()).collect();
+    if restricted.is_empty() {
+        return Ok(());
+    }
     let known: HashSet<&String> = request.prompts.iter().collect();
-    for own in request.cells.iter().filter_map(|cell| cell.prompts.as_ref()) {
-        refuse_repeated("prompt", own)?;
+    for own in restricted {
+        refuse_repeated("prompt", own, stop)?;
         if let Some(id) = own.iter().find(|id| !known.contains(id)) {
             return Err(Error::Invalid(format!("prompt {id:?} of a cell is not in the plan")));
         }
@@ -157,9 +114,10 @@ fn check(request: &PlanRequest) -> Result<()> {
     Ok(())
 }
 
-fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) -> Result<()> {
+fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>, stop: &Stop) -> Result<()> {
     let mut seen = HashSet::new();
-    for name in names {
+    for (at, name) in names.into_iter().enumerate() {
+        now_and_then(at, stop)?;
         if !seen.insert(name) {
             return Err(Error::Invalid(format!("{what} {name:?} is given twice")));
         }
@@ -167,9 +125,10 @@ fn refuse_repeated<'a>(what: &str, names: impl IntoIterator<Item = &'a String>) 
     Ok(())
 }
 
-fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
+fn check_prompts(conn: &Connection, prompts: &[String], stop: &Stop) -> Result<()> {
     let mut statement = conn.prepare("SELECT 1 FROM prompts WHERE prompt_id = ?1")?;
-    for id in prompts {
+    for (at, id) in prompts.iter().enumerate() {
+        now_and_then(at, stop)?;
         if !statement.exists([id])? {
             return Err(Error::Invalid(format!("prompt {id:?} is not in this run")));
         }
@@ -177,83 +136,146 @@ fn check_prompts(conn: &Connection, prompts: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn lay_out(request: &PlanRequest, first_id: i64) -> Vec<Draw> {
-    let mut plan: Vec<Draw> = Vec::new();
-    let mut batch = -1;
-    let one_model = |a: &CellRequest, b: &CellRequest| a.model.is_some() && a.model == b.model;
-    for cells in request.cells.chunk_by(one_model) {
-        let own: Vec<Option<HashSet<&String>>> = cells
-            .iter()
-            .map(|cell| cell.prompts.as_ref().map(|own| own.iter().collect()))
-            .collect();
-        let mut room = 0;
-        for prompt_id in &request.prompts {
-            let asked = cells
-                .iter()
-                .zip(&own)
-                .filter(|(_, own)| own.as_ref().is_none_or(|own| own.contains(prompt_id)));
-            for (CellRequest { cell, draws, .. }, _) in asked {
-                for draw in 0..*draws {
-                    if room == 0 {
-                        batch += 1;
-                        room = request.batch_size;
-                    }
-                    room -= 1;
-                    plan.push(Draw {
-                        draw_id: first_id + plan.len() as i64,
-                        prompt_id: prompt_id.clone(),
-                        cell: cell.clone(),
-                        draw,
-                        seed: draw_seed(request.run_seed, request.iteration, prompt_id, cell, draw),
-                        batch,
-                    });
-                }
-            }
-        }
+/// Looks at `stop` at every four thousandth step.
+fn now_and_then(step: usize, stop: &Stop) -> Result<()> {
+    if step.is_multiple_of(4096) {
+        stop.check()
+    } else {
+        Ok(())
     }
-    plan
 }
 
-fn insert_plan(conn: &Connection, request: &PlanRequest, plan: &[Draw]) -> Result<()> {
-    let PlanRequest { iteration, purpose, .. } = request;
-    let batches = plan.last().map_or(0, |last| last.batch + 1);
-    let info = format!(r#"{{"draws": {}, "batches": {batches}}}"#, plan.len());
-    insert_unit(conn, *iteration, &stage(purpose), 0, &info)?;
-    let mut statement = conn.prepare(
-        "INSERT INTO draws (draw_id, iteration, purpose, prompt_id, cell, draw, seed, batch)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-    )?;
-    for draw in plan {
-        statement.execute(params![
-            draw.draw_id,
+fn insert_plan(conn: &Connection, plan: &Plan, stop: &Stop) -> Result<()> {
+    let (draws, batches) = (plan.draws(), plan.batches());
+    let PlanRequest {
+        iteration,
+        purpose,
+        run_seed,
+        prompts,
+        cells,
+        batch_size,
+    } = plan.request();
+    let info = format!(r#"{{"draws": {draws}, "batches": {batches}}}"#);
+    insert_unit(conn, *iteration, &format!("plan/{purpose}"), 0, &info)?;
+    conn.execute(
+        "INSERT INTO plans (iteration, purpose, run_seed, batch_size, first_draw, draws, batches)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
             iteration,
             purpose,
-            draw.prompt_id,
-            draw.cell,
-            draw.draw,
-            draw.seed.cast_signed(),
-            draw.batch,
-        ])?;
+            run_seed.cast_signed(),
+            *batch_size as i64,
+            plan.first_id(),
+            draws,
+            batches
+        ],
+    )?;
+    let id = conn.last_insert_rowid();
+    let mut statement = conn.prepare("INSERT INTO plan_prompts (plan, position, prompt_id) VALUES (?1, ?2, ?3)")?;
+    for (position, prompt_id) in prompts.iter().enumerate() {
+        now_and_then(position, stop)?;
+        statement.execute(params![id, position as i64, prompt_id])?;
+    }
+    let mut cells_at = cells.iter().enumerate();
+    cells_at.try_for_each(|(position, cell)| insert_cell(conn, id, position as i64, cell, prompts))
+}
+
+fn insert_cell(conn: &Connection, plan: i64, position: i64, cell: &CellRequest, prompts: &[String]) -> Result<()> {
+    conn.execute(
+        "INSERT INTO plan_cells (plan, position, cell, draws, model, everyone) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            plan,
+            position,
+            cell.cell,
+            cell.draws,
+            cell.model,
+            cell.prompts.is_none()
+        ],
+    )?;
+    let Some(own) = &cell.prompts else {
+        return Ok(());
+    };
+    let own: HashSet<&String> = own.iter().collect();
+    let mut statement = conn.prepare_cached("INSERT INTO plan_answers (plan, cell, prompt) VALUES (?1, ?2, ?3)")?;
+    for (prompt, _) in prompts.iter().enumerate().filter(|(_, id)| own.contains(id)) {
+        statement.execute(params![plan, position, prompt as i64])?;
     }
     Ok(())
 }
 
-/// A run that is resumed under other settings must not mix two plans.
-fn refuse_other(request: &PlanRequest, recorded: &[Draw]) -> Result<()> {
-    let first_id = recorded.first().map_or(1, |draw| draw.draw_id);
-    let asked = lay_out(request, first_id);
-    if asked == recorded {
+/// Reads a plan back; none where none was laid down.
+pub(super) fn load(conn: &Connection, iteration: i64, purpose: &str) -> Result<Option<Plan>> {
+    let sql = "SELECT plan, run_seed, batch_size, first_draw FROM plans WHERE iteration = ?1 AND purpose = ?2";
+    let header = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+    let found: Option<(i64, i64, i64, i64)> = conn.query_row(sql, params![iteration, purpose], header).optional()?;
+    let Some((id, run_seed, batch_size, first_id)) = found else {
+        return Ok(None);
+    };
+    let mut statement = conn.prepare_cached("SELECT prompt_id FROM plan_prompts WHERE plan = ?1 ORDER BY position")?;
+    let prompts = statement
+        .query_map([id], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    let request = PlanRequest {
+        iteration,
+        purpose: purpose.into(),
+        run_seed: run_seed.cast_unsigned(),
+        cells: load_cells(conn, id)?,
+        prompts,
+        batch_size: batch_size as usize,
+    };
+    Plan::new(request, first_id).map(Some)
+}
+
+fn load_cells(conn: &Connection, plan: i64) -> Result<Vec<CellRequest>> {
+    let mut cells = conn.prepare_cached(
+        "SELECT cell, draws, model, position, everyone FROM plan_cells WHERE plan = ?1 ORDER BY position",
+    )?;
+    let mut own = conn.prepare_cached(
+        "SELECT p.prompt_id FROM plan_answers AS a JOIN plan_prompts AS p ON p.plan = a.plan AND p.position = a.prompt
+         WHERE a.plan = ?1 AND a.cell = ?2 ORDER BY a.prompt",
+    )?;
+    let mut found = cells.query([plan])?;
+    let mut requests = Vec::new();
+    while let Some(row) = found.next()? {
+        let prompts = if row.get(4)? {
+            None
+        } else {
+            let ids = own.query_map([plan, row.get(3)?], |row| row.get(0))?;
+            Some(ids.collect::<rusqlite::Result<_>>()?)
+        };
+        requests.push(CellRequest {
+            cell: row.get(0)?,
+            draws: row.get(1)?,
+            model: row.get(2)?,
+            prompts,
+        });
+    }
+    Ok(requests)
+}
+
+/// A run that is resumed under other settings must not mix two plans. Requests that differ in words only, such as a
+/// cell without draws, may well ask for the same draws.
+fn refuse_other(request: PlanRequest, recorded: &Plan, stop: &Stop) -> Result<()> {
+    if request == *recorded.request() {
         return Ok(());
     }
-    let at = asked.iter().zip(recorded).take_while(|(a, b)| a == b).count();
-    let tell = |plan: &[Draw]| {
+    let asked = Plan::new(request, recorded.first_id())?;
+    let mut at = 0;
+    for _ in asked.iter().zip(recorded.iter()).take_while(|(a, b)| a == b) {
+        now_and_then(at as usize, stop)?;
+        at += 1;
+    }
+    if at == asked.draws() && at == recorded.draws() {
+        return Ok(());
+    }
+    let tell = |plan: &Plan| {
         plan.get(at)
             .map_or_else(|| "nothing".into(), |draw| format!("{draw:?}"))
     };
     Err(Error::Conflict(format!(
         "iteration {} has another plan of draws for {:?}: {at} draws agree, then it has {} and now {} was asked for",
-        request.iteration,
-        request.purpose,
+        asked.request().iteration,
+        asked.request().purpose,
         tell(recorded),
         tell(&asked)
     )))

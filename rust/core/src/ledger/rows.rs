@@ -15,7 +15,7 @@ pub enum Value {
     Null,
     /// A signed integer; booleans are 0 and 1.
     Int(i64),
-    /// An integer beyond the signed range. Only `draws.seed` takes it, as the signed integer of the same bits.
+    /// An integer beyond the signed range. Only `responses.seed` takes it, as the signed integer of the same bits.
     Unsigned(u64),
     /// A number that is not NaN.
     Real(f64),
@@ -41,7 +41,7 @@ impl ToSql for Value {
 /// Rows for one table, with the columns that they give.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
-    /// A table of `schema.sql` other than `units` and `meta`.
+    /// A table of `schema.sql` other than those that the store itself writes.
     pub table: String,
     /// The columns that every row gives; the others are NULL, or numbered by SQLite.
     pub columns: Vec<String>,
@@ -90,10 +90,21 @@ fn insert_rows(conn: &Connection, known: &Tables, rows: &Rows) -> Result<()> {
     Ok(())
 }
 
+/// Tables with ways of their own in.
+const WRITTEN_BY_THE_STORE: [&str; 7] = [
+    "meta",
+    "units",
+    "plans",
+    "plan_prompts",
+    "plan_cells",
+    "plan_answers",
+    "leases",
+];
+
 /// The names go into the statement's text, so only names of the schema may pass.
 fn check_names(known: &Tables, rows: &Rows) -> Result<()> {
     let Rows { table, columns, .. } = rows;
-    if table == "units" || table == "meta" {
+    if WRITTEN_BY_THE_STORE.contains(&table.as_str()) {
         return Err(Error::Invalid(format!(
             "table {table:?} is written by the store itself"
         )));
@@ -130,7 +141,7 @@ fn check_row(rows: &Rows, at: usize, row: &[Value]) -> Result<()> {
         let wrong = match value {
             // SQLite would store NULL in its place.
             Value::Real(number) if number.is_nan() => "is NaN",
-            Value::Unsigned(_) if (table.as_str(), column.as_str()) != ("draws", "seed") => {
+            Value::Unsigned(_) if (table.as_str(), column.as_str()) != ("responses", "seed") => {
                 "is beyond 64-bit signed integers"
             }
             _ => continue,
@@ -150,7 +161,7 @@ fn insert_sql(rows: &Rows) -> String {
 }
 
 /// A row that is there already is a conflict; one that breaks another rule of the table is an unusable argument.
-fn refused(table: &str, at: usize, error: rusqlite::Error) -> Error {
+pub(super) fn refused(table: &str, at: usize, error: rusqlite::Error) -> Error {
     let Some(inner) = error.sqlite_error() else {
         return Error::Sqlite(error);
     };

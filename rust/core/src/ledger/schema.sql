@@ -1,5 +1,6 @@
 -- The run store. One file a run. A finished row is never changed or removed: it is superseded by a later row
--- (triggers hold this). Everything of one unit is written in one transaction, together with its row in `units`.
+-- (triggers hold this for all tables but `leases`). Everything of one unit is written in one transaction, together with
+-- its row in `units`.
 
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
@@ -50,30 +51,70 @@ CREATE TABLE cells (
     PRIMARY KEY (iteration, cell)
 ) STRICT;
 
--- The plan, laid down before sampling begins. `batch` fixes which draws are computed together.
-CREATE TABLE draws (
-    draw_id   INTEGER PRIMARY KEY,
-    iteration INTEGER NOT NULL,
-    purpose   TEXT NOT NULL CHECK (purpose IN ('train', 'evaluate')),
+-- The plan, laid down before sampling begins. Its draws are not rows: a plan gives prompts x cells x draws a number and
+-- a batch by arithmetic (layout.rs) and a seed by a hash (seeds.rs).
+CREATE TABLE plans (
+    plan       INTEGER PRIMARY KEY,
+    iteration  INTEGER NOT NULL,
+    purpose    TEXT NOT NULL CHECK (purpose IN ('train', 'evaluate')),
+    run_seed   INTEGER NOT NULL,       -- 64 bits, stored as the signed integer of the same bits
+    batch_size INTEGER NOT NULL,       -- how many draws are computed together
+    first_draw INTEGER NOT NULL,       -- draws are numbered over the whole run, beyond every response before
+    draws      INTEGER NOT NULL,
+    batches    INTEGER NOT NULL,
+    UNIQUE (iteration, purpose)
+) STRICT;
+
+CREATE TABLE plan_prompts (
+    plan      INTEGER NOT NULL REFERENCES plans,
+    position  INTEGER NOT NULL,
     prompt_id TEXT NOT NULL REFERENCES prompts,
-    cell      TEXT NOT NULL,
-    draw      INTEGER NOT NULL,
-    seed      INTEGER NOT NULL,        -- 64 bits, stored as the signed integer of the same bits
+    PRIMARY KEY (plan, position)
+) STRICT;
+
+CREATE TABLE plan_cells (
+    plan     INTEGER NOT NULL REFERENCES plans,
+    position INTEGER NOT NULL,
+    cell     TEXT NOT NULL,
+    draws    INTEGER NOT NULL,         -- answers per prompt
+    model    TEXT,                     -- neighbours of one model share batches; null shares none
+    everyone INTEGER NOT NULL CHECK (everyone IN (0, 1)), -- 0: it answers the prompts in plan_answers only
+    PRIMARY KEY (plan, position)
+) STRICT;
+
+CREATE TABLE plan_answers (
+    plan   INTEGER NOT NULL,
+    cell   INTEGER NOT NULL,           -- position in plan_cells
+    prompt INTEGER NOT NULL,           -- position in plan_prompts
+    PRIMARY KEY (plan, cell, prompt)
+) STRICT;
+
+-- Who is at work on which batch. The one table whose rows change and go: it tells the present, not the history.
+CREATE TABLE leases (
+    iteration INTEGER NOT NULL,
+    purpose   TEXT NOT NULL,
     batch     INTEGER NOT NULL,
-    UNIQUE (iteration, purpose, prompt_id, cell, draw)
+    sampler   TEXT NOT NULL,
+    granted   INTEGER NOT NULL,        -- milliseconds since 1970, by the clock of the machine
+    expires   INTEGER NOT NULL,
+    PRIMARY KEY (iteration, purpose, batch)
 ) STRICT;
 
 CREATE TABLE responses (
-    response_id   INTEGER PRIMARY KEY,
-    draw_id       INTEGER UNIQUE REFERENCES draws, -- null: text edited by a person
+    response_id   INTEGER PRIMARY KEY, -- the number of its draw; of an edited text, one that no plan has given
     iteration     INTEGER NOT NULL,
     prompt_id     TEXT NOT NULL REFERENCES prompts,
     cell          TEXT NOT NULL,
+    seed          INTEGER,             -- as in plans; null: text edited by a person
     text          TEXT NOT NULL,
     token_ids     BLOB NOT NULL,       -- little-endian u32, end-of-turn token included where the answer ended by itself
     tokens        INTEGER NOT NULL,
     finish_reason TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length'))
 ) STRICT;
+
+-- The responses that a plan asked for.
+CREATE VIEW sampled AS SELECT r.*, p.purpose FROM plans AS p
+    JOIN responses AS r ON r.response_id BETWEEN p.first_draw AND p.first_draw + p.draws - 1;
 
 -- Two responses of one prompt. Which is better is told by labels.
 CREATE TABLE pairs (
@@ -190,7 +231,5 @@ CREATE TABLE metrics (
     PRIMARY KEY (iteration, step, name)
 ) STRICT;
 
-CREATE INDEX draws_by_batch ON draws (iteration, purpose, batch);
-CREATE INDEX responses_by_prompt ON responses (iteration, prompt_id);
 CREATE INDEX labels_by_pair ON labels (pair_id);
 CREATE INDEX corrections_by_pair ON corrections (pair_id);

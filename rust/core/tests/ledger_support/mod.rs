@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use tempfile::TempDir;
-use tso_core::ledger::{Ledger, Rows, Value};
+use tso_core::ledger::{Answer, CellRequest, Ledger, PlanRequest, Rows, Value};
+use tso_core::run::Stop;
 
 pub fn meta() -> BTreeMap<String, String> {
     BTreeMap::from([("seed".into(), "17".into()), ("config".into(), "{}".into())])
@@ -66,4 +67,35 @@ pub fn count(ledger: &Ledger, table: &str) -> i64 {
         Value::Int(count) => count,
         ref other => unreachable!("count(*) gave {other:?}"),
     }
+}
+
+/// A run whose iteration 1 asks the cell `policy` for so many draws of each of so many prompts.
+pub fn planned(prompts: usize, draws: u32, batch_size: usize) -> Run {
+    let mut run = run_with_prompts(prompts, 0);
+    let cell = CellRequest {
+        cell: "policy".into(),
+        draws,
+        prompts: None,
+        model: None,
+    };
+    let request = PlanRequest {
+        iteration: 1,
+        purpose: "train".into(),
+        run_seed: 17,
+        prompts: (0..prompts).map(|at| format!("p{at}")).collect(),
+        cells: vec![cell],
+        batch_size,
+    };
+    run.ledger.plan_draws(request, &Stop::default()).unwrap();
+    run
+}
+
+/// So many answers, all different.
+pub fn answers(count: usize) -> Vec<Answer> {
+    let answer = |at: usize| Answer {
+        text: format!("answer {at}"),
+        token_ids: (at as u32).to_le_bytes().to_vec(),
+        finish_reason: "stop".into(),
+    };
+    (0..count).map(answer).collect()
 }

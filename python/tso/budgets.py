@@ -1,0 +1,33 @@
+"""How many draws each cell gets of a number that is to be spent. The arithmetic is Rust's (`tso._core.allot`).
+
+Does not know where weights come from: yields, strengths or a person's choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from tso._core import allot
+from tso.errors import DataError
+
+
+def budgets(total: int, weights: Mapping[str, float], floor: int | Mapping[str, int] = 0) -> dict[str, int]:
+    """Divide `total` draws among cells in proportion to `weights`, with at least `floor` for each.
+
+    A cell whose share would lie below its floor gets the floor, and the others share what is left, again in proportion.
+    Shares are rounded by largest remainder (Hamilton's method), ties going to the cell that comes first; the sum is
+    `total` exactly. `floor` is one number for every cell, or a number by cell, 0 for those it leaves out. Numbers of
+    draws are below 2**32.
+
+    Raises DataError when the floors add up to more than the total, for weights that are negative, not finite or all 0,
+    and for a floor of a cell without a weight.
+    """
+    by_cell = floor if isinstance(floor, Mapping) else dict.fromkeys(weights, floor)
+    if unknown := [cell for cell in by_cell if cell not in weights]:
+        raise DataError(f"cell {unknown[0]!r} has a floor but no weight; give it one, or leave it out")
+    for cell, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise DataError(f"the weight of cell {cell!r} is {weight}; give a number of at least 0")
+    floors = [by_cell.get(cell, 0) for cell in weights]
+    return dict(zip(weights, allot(total, [float(w) for w in weights.values()], floors), strict=True))
