@@ -68,6 +68,9 @@ class Steps:
 
     def watch(self) -> None:
         RunStore.commit = self.counted(lambda store, iteration, stage, *_: f"commit {stage}", RunStore.commit)
+        RunStore.record = self.counted(
+            lambda store, iteration, purpose, *_: f"commit sample/{purpose}", RunStore.record
+        )
         RunStore.plan = self.counted(
             lambda *_: "plan", RunStore.plan, lambda store, i, purpose, *_: store.done(i, f"plan/{purpose}")
         )
