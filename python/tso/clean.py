@@ -49,11 +49,11 @@ class Outcome:
     counts: Mapping[str, int]
 
 
-def read(paths: Sequence[Path], face: Face) -> Source:
+def read(paths: Sequence[Path], face: Face, option: str = "input") -> Source:
     """All rows of files or folders, one source after the other. Lines that hold no row are named and left out."""
     values, places, bad = [], [], []
     for path in paths:
-        for row in rows.read(path, option="input"):
+        for row in rows.read(path, option=option):
             where = f"{path} {row.where(path)}"
             problem = row.problem or ("plain text, not a row" if row.text is not None else "")
             if problem:
@@ -109,12 +109,14 @@ def diversity_of_files(
     *,
     column: str | None = None,
     by: str | None = None,
+    history: Sequence[Path] = (),
     tokenizer: Any = None,
     output: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Scores of the texts of each value of column `by` (of all texts without one), as `tso.diversity`; means are shown.
 
+    `history` are files or folders with the same column, whose texts novelty is taken against.
     Raises DataError as `dedup_files`.
     """
     if output is not None:
@@ -122,9 +124,9 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or _text_column(source)
     keys, groups = _groups(source, by)
-    scores = dict(
-        diversity(_texts(source, name, tokenizer), groups, tokenizer=_if_text(source, name, tokenizer), **options)
-    )
+    texts, coder = _texts(source, name, tokenizer), _if_text(source, name, tokenizer)
+    past = _history(read(history, face, "--history"), source, name, tokenizer) if history else None
+    scores = dict(diversity(texts, groups, history=past, tokenizer=coder, **options))
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
@@ -171,6 +173,15 @@ def _texts(source: Source, name: str, tokenizer: Any) -> list[Any]:
         names = dict.fromkeys(name for row in source.values for name in row)
         raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
     return _as_text(source.column(name), tokenizer)
+
+
+def _history(past: Source, source: Source, name: str, tokenizer: Any) -> list[Any]:
+    texts = _texts(past, name, tokenizer)
+    if _is_ids(texts) != _is_ids(source.column(name)):
+        raise DataError(
+            f"--history: {name!r} holds token ids on one side and text on the other; both have to be the same"
+        )
+    return texts
 
 
 def _if_text(source: Source, name: str, tokenizer: Any) -> Any:

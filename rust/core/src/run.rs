@@ -37,6 +37,23 @@ pub const MOST_THREADS: usize = 1024;
 /// # Errors
 /// [`Error::Invalid`] for 0 threads or more than [`MOST_THREADS`], [`Error::Internal`] where the system gives none, and whatever `work` returns.
 pub fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    pool(threads)?.install(work)
+}
+
+/// Runs `work` as [`on_threads`] does, while this thread runs `watch`; returns what `watch` does, when both have ended.
+///
+/// `work` must not panic.
+///
+/// # Errors
+/// As [`on_threads`], before `work` or `watch` began.
+pub fn watched<R>(threads: Option<usize>, work: impl FnOnce() + Send, watch: impl FnOnce() -> R) -> Result<R> {
+    Ok(pool(threads)?.in_place_scope(|scope| {
+        scope.spawn(|_| work());
+        watch()
+    }))
+}
+
+fn pool(threads: Option<usize>) -> Result<rayon::ThreadPool> {
     if let Some(wrong) = threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
         return Err(Error::Invalid(format!(
             "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
@@ -46,6 +63,5 @@ pub fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.map_or(0, |threads| threads.min(cores)))
         .build()
-        .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?
-        .install(work)
+        .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))
 }

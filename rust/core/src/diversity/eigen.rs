@@ -12,21 +12,37 @@ const LANES: usize = 8;
 /// QR steps that an eigenvalue may take; two are usual.
 const STEPS: usize = 60;
 
+/// What is needed beside the matrix. Keeps its memory from one matrix to the next.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    diagonal: Vec<f64>,
+    beside: Vec<f64>,
+    v: Vec<f64>,
+    w: Vec<f64>,
+}
+
 /// Eigenvalues of the symmetric matrix whose upper triangle lies in `matrix`, row by row, in no particular order.
 ///
 /// The matrix is overwritten. Errors of the values are a few roundings of the largest one.
 ///
 /// # Errors
 /// [`Error::Stopped`]; [`Error::Internal`] where the steps do not converge, which takes entries that are not finite.
-pub(crate) fn eigenvalues(matrix: &mut [f64], size: usize, stop: &Stop) -> Result<Vec<f64>> {
-    let (mut diagonal, mut beside) = (vec![0.0; size], vec![0.0; size]);
-    let (mut v, mut w) = (vec![0.0; size], vec![0.0; size]);
+pub(crate) fn eigenvalues<'a>(
+    matrix: &mut [f64],
+    size: usize,
+    scratch: &'a mut Scratch,
+    stop: &Stop,
+) -> Result<&'a [f64]> {
+    let Scratch { diagonal, beside, v, w } = scratch;
+    for part in [&mut *diagonal, &mut *beside, &mut *v, &mut *w] {
+        part.clear();
+        part.resize(size, 0.0);
+    }
     for k in 0..size {
         stop.check()?;
         diagonal[k] = matrix[k * size + k];
         let (row, rest) = matrix[k * size..].split_at_mut(size);
-        let row = &row[k + 1..];
-        beside[k] = reflect(row, &mut v[k + 1..]);
+        beside[k] = reflect(&row[k + 1..], &mut v[k + 1..]);
         Arch::new().dispatch(Reduce {
             rest,
             size,
@@ -34,7 +50,7 @@ pub(crate) fn eigenvalues(matrix: &mut [f64], size: usize, stop: &Stop) -> Resul
             w: &mut w[k + 1..],
         });
     }
-    iterate(&mut diagonal, &mut beside, stop)?;
+    iterate(diagonal, beside, stop)?;
     Ok(diagonal)
 }
 
@@ -98,7 +114,7 @@ fn add(to: &mut [f64], from: &[f64], factor: f64) {
 
 /// A dot product as eight sums side by side, on every machine.
 #[inline(always)]
-pub(crate) fn dot(a: &[f64], b: &[f64]) -> f64 {
+fn dot(a: &[f64], b: &[f64]) -> f64 {
     let mut sums = [0.0; LANES];
     let (a_whole, a_rest) = a.as_chunks::<LANES>();
     let (b_whole, b_rest) = b.as_chunks::<LANES>();
@@ -174,7 +190,7 @@ mod jacobi;
 mod tests {
     use proptest::prelude::*;
 
-    use super::{eigenvalues, jacobi};
+    use super::{Scratch, eigenvalues, jacobi};
     use crate::run::Stop;
 
     proptest! {
@@ -183,9 +199,10 @@ mod tests {
             let entry = |i: usize, j: usize| f64::from(entries[14 * i.min(j) + i.max(j)]) * 10f64.powi(scale);
             let full: Vec<Vec<f64>> = (0..size).map(|i| (0..size).map(|j| entry(i, j)).collect()).collect();
             let mut flat = full.concat();
-            let found = eigenvalues(&mut flat, size, &Stop::default());
+            let mut scratch = Scratch::default();
+            let found = eigenvalues(&mut flat, size, &mut scratch, &Stop::default());
             prop_assert!(found.is_ok());
-            let mut found = found.unwrap_or_default();
+            let mut found = found.unwrap_or_default().to_vec();
             found.sort_by(f64::total_cmp);
             for (found, expected) in found.iter().zip(jacobi::eigenvalues(full)) {
                 prop_assert!((found - expected).abs() < 1e-12 * 10f64.powi(scale) * 28.0, "{found} {expected}");
@@ -196,6 +213,6 @@ mod tests {
     #[test]
     fn no_number_is_an_error_and_not_a_long_wait() {
         let mut matrix = vec![f64::NAN; 25];
-        assert!(eigenvalues(&mut matrix, 5, &Stop::default()).is_err());
+        assert!(eigenvalues(&mut matrix, 5, &mut Scratch::default(), &Stop::default()).is_err());
     }
 }

@@ -6,7 +6,7 @@
 //! up to 1; so K is divided by its diagonal here (what that package does for `normalize=True`), which changes nothing for
 //! longer texts. Texts without tokens are equal to each other and share nothing with others.
 
-use super::eigen::eigenvalues;
+use super::eigen::{Scratch, eigenvalues};
 use super::ngrams::Occurrences;
 use crate::run::Stop;
 use crate::{Error, Result};
@@ -26,6 +26,7 @@ pub(crate) struct Kernel {
     lengths: Vec<f64>,
     /// In how many orders each text has n-grams: its similarity to itself before the division.
     orders: Vec<f64>,
+    scratch: Scratch,
 }
 
 impl Kernel {
@@ -82,8 +83,8 @@ impl Kernel {
                 }
             }
         }
-        let values = eigenvalues(&mut self.cosines, self.size, stop)?;
-        Ok((self.size > 0).then(|| effective_number(&values, order)))
+        let values = eigenvalues(&mut self.cosines, self.size, &mut self.scratch, stop)?;
+        Ok((self.size > 0).then(|| effective_number(values, order)))
     }
 }
 
