@@ -54,14 +54,21 @@ pub fn watched<R>(threads: Option<usize>, work: impl FnOnce() + Send, watch: imp
 }
 
 fn pool(threads: Option<usize>) -> Result<rayon::ThreadPool> {
-    if let Some(wrong) = threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
-        return Err(Error::Invalid(format!(
-            "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
-        )));
-    }
+    check_threads(threads)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.map_or(0, |threads| threads.min(cores)))
         .build()
         .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))
+}
+
+/// # Errors
+/// [`Error::Invalid`] for 0 threads or more than [`MOST_THREADS`].
+pub fn check_threads(threads: Option<usize>) -> Result<()> {
+    match threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
+        None => Ok(()),
+        Some(wrong) => Err(Error::Invalid(format!(
+            "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
+        ))),
+    }
 }

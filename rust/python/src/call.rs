@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use tso_core::Error;
-use tso_core::run::{Stop, watched};
+use tso_core::run::{Stop, check_threads, watched};
 
 use crate::error::{raise, to_py};
 
@@ -32,6 +32,17 @@ pub fn call<T: Send>(
         sender.send(outcome).ok();
     };
     watched(threads, job, || wait(py, receiver, stop)).map_err(to_py)?
+}
+
+/// The result of `work`, which is over in no time and starts no threads, on this thread.
+pub fn call_here<T: Send>(
+    py: Python<'_>,
+    threads: Option<i64>,
+    work: impl FnOnce(&Stop) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let threads = threads.map(|threads| size("threads", threads)).transpose()?;
+    check_threads(threads).map_err(to_py)?;
+    finish(py.detach(|| catch_unwind(AssertUnwindSafe(|| work(&Stop::default())))))
 }
 
 fn wait<T: Send>(py: Python<'_>, mut receiver: Receiver<Outcome<T>>, stop: &Stop) -> PyResult<T> {

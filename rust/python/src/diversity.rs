@@ -8,9 +8,10 @@ use pyo3::types::{PyByteArray, PyDict};
 use tso_core::Error;
 use tso_core::diversity::{self as core, Candidates, GroupScores, Method, ORDERS, Options, PickOptions, Scores};
 use tso_core::ragged::Texts;
+use tso_core::run::Stop;
 
 use crate::arrays::{Tokens, double_bytes, doubles, integer_bytes, integers};
-use crate::call::{call, size};
+use crate::call::{call, call_here, size};
 use crate::error::to_py;
 
 const KNOWN: [&str; 5] = ["distinct", "entropy", "self_bleu", "jaccard", "vendi"];
@@ -44,7 +45,8 @@ pub fn diversity<'py>(
     let history = history.map(Tokens::import).transpose()?;
     let groups = groups.map(|groups| integers(py, &groups)).transpose()?;
     let ngram = size("ngram", ngram)?;
-    let found = call(py, threads, |stop| {
+    let (rows, most) = tokens.size();
+    let work = |stop: &Stop| {
         let texts = tokens.ragged()?;
         let groups = groups.unwrap_or_else(|| vec![0; texts.rows()]);
         let history = history.as_ref().map(Tokens::ragged).transpose()?;
@@ -55,7 +57,12 @@ pub fn diversity<'py>(
             history: history.as_ref().map(|history| history as &dyn Texts),
         };
         core::diversity(&texts, &groups, options, stop)
-    })?;
+    };
+    let found = if history.is_none() && core::is_small(rows, most) {
+        call_here(py, threads, work)?
+    } else {
+        call(py, threads, work)?
+    };
     columns(py, &found, wanted, history.is_some())
 }
 

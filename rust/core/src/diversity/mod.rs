@@ -18,6 +18,6 @@ mod workspace;
 
 pub use novelty::novelty;
 pub use pick::{Candidates, PickOptions, Picked, pick_pairs};
-pub use scores::{GroupScores, ORDERS, Options, Scores, diversity};
+pub use scores::{GroupScores, ORDERS, Options, Scores, diversity, is_small};
 pub use select::{Method, select_diverse};
 pub use similarity::{pair_similarity, repetition};

@@ -107,20 +107,35 @@ pub fn diversity(texts: &dyn Texts, groups: &[i64], options: Options<'_>, stop: 
         .enumerate()
         .map(|(row, &group)| (group, row as u32))
         .collect();
+    let score = |space: &mut Workspace, run: &[(i64, u32)]| {
+        let mut result = GroupScores::new(run[0].0);
+        space.read(texts, run.iter().map(|&(_, row)| row as usize), stop)?;
+        space.score(options, &mut result, stop)?;
+        if let Some(novelty) = &novelty {
+            result.novelty = mean(run.iter().map(|&(_, row)| novelty[row as usize]));
+        }
+        Ok(result)
+    };
+    if is_small(rows.len(), (0..rows.len()).map(|row| texts.length(row)).sum()) {
+        rows.sort_unstable();
+        let mut space = Workspace::default();
+        return rows
+            .chunk_by(|a, b| a.0 == b.0)
+            .map(|run| score(&mut space, run))
+            .collect();
+    }
     rows.par_sort_unstable();
     let runs: Vec<_> = rows.chunk_by(|a, b| a.0 == b.0).collect();
     runs.into_par_iter()
         .with_min_len(GROUPS)
-        .map_init(Workspace::default, |space, run| {
-            let mut result = GroupScores::new(run[0].0);
-            space.read(texts, run.iter().map(|&(_, row)| row as usize), stop)?;
-            space.score(options, &mut result, stop)?;
-            if let Some(novelty) = &novelty {
-                result.novelty = mean(run.iter().map(|&(_, row)| novelty[row as usize]));
-            }
-            Ok(result)
-        })
+        .map_init(Workspace::default, score)
         .collect()
+}
+
+/// Whether so many rows with so many tokens are scored on the calling thread, with no other one, where there is no
+/// history: that takes a tenth of a second at most, and starting threads would take longer than the scores of one prompt.
+pub fn is_small(rows: usize, tokens: usize) -> bool {
+    rows <= 512 && tokens <= 1 << 17
 }
 
 /// Mean of the values that are numbers; NaN without any.

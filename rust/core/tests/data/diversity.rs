@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use tso_core::Error;
 use tso_core::diversity::{
-    Candidates, GroupScores, Method, Options, PickOptions, Picked, Scores, diversity, novelty, pair_similarity,
-    pick_pairs, repetition, select_diverse,
+    Candidates, GroupScores, Method, Options, PickOptions, Picked, Scores, diversity, is_small, novelty,
+    pair_similarity, pick_pairs, repetition, select_diverse,
 };
 use tso_core::ragged::Texts;
 use tso_core::run::{Stop, on_threads};
@@ -242,8 +242,8 @@ fn twin_pick(texts: &[Text], candidates: &[Candidate], options: PickOptions) -> 
 
 #[test]
 fn threads_change_nothing() {
-    let texts: Vec<Text> = (0..300u32).map(|i| Some((i % 7..i % 7 + i % 31).collect())).collect();
-    let groups: Vec<i64> = (0..300).map(|i| i % 11).collect();
+    let texts: Vec<Text> = (0..1300u32).map(|i| Some((i % 7..i % 7 + i % 31).collect())).collect();
+    let groups: Vec<i64> = (0..1300).map(|i| i % 31).collect();
     let history = Batch::new(&texts[200..]);
     let history = history.ragged();
     let options = Options {
@@ -253,6 +253,17 @@ fn threads_change_nothing() {
     let one = format!("{:?}", scores(&texts, &groups, options, 1));
     assert_eq!(one, format!("{:?}", scores(&texts, &groups, options, 2)));
     assert_eq!(one, format!("{:?}", scores(&texts, &groups, options, 8)));
+}
+
+#[test]
+fn a_group_scores_the_same_alone_on_the_calling_thread() {
+    let texts: Vec<Text> = (0..1300u32).map(|i| Some((i % 7..i % 7 + i % 31).collect())).collect();
+    let groups: Vec<i64> = (0..1300).map(|i| i / 50).collect();
+    assert!(!is_small(1300, 0) && is_small(50, 50 * 38));
+    for (score, members) in scores(&texts, &groups, ALL, 2).iter().zip(texts.chunks(50)) {
+        let alone = scores(members, &vec![score.group; members.len()], ALL, 1);
+        assert_eq!(format!("{alone:?}"), format!("[{score:?}]"));
+    }
 }
 
 #[test]
