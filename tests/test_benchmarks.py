@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +47,21 @@ def test_the_table_of_the_ledger(tmp_path):
     for name in ("plan tso", "walk tso", "plan sqlite3", "record tso", "record tso, shared", "record sqlite3"):
         assert name in rows
     assert not list(tmp_path.iterdir())
+
+
+def test_the_table_of_diversity(tmp_path):
+    pytest.importorskip("tokenizers", reason="needs tokenizers")
+    pytest.importorskip("nltk", reason="needs nltk")
+    answers = [" ".join(f"word{(i * j) % 37}" for j in range(i % 50)) for i in range(120)]
+    for name in ("matrix_judged", "matrix_qwen15"):
+        pq.write_table(pa.table({"response": answers}), tmp_path / f"{name}.parquet")
+    command = [sys.executable, str(ROOT / "benchmarks" / "diversity.py"), "--quick", "--data", str(tmp_path)]
+    env = os.environ | {"TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = {line[:58].strip(): line[58:].split() for line in done.stdout.splitlines()}
+    for name in ("tso", "nltk", "Python sets"):
+        assert len(rows[name]) == 4
+        assert float(rows[name][-1]) < 1e-6
+    assert sum(name.startswith("1,000 groups of 8") for name in rows) == 2
+    assert "equal within 1e-06" in done.stdout

@@ -251,3 +251,44 @@ def test_a_page_of_pairs_and_of_nothing(run, tmp_path):
     lines(tmp_path / "in.jsonl", [pair])
     assert run("dedup", "in.jsonl", "-o", "b.jsonl", "--tokenizer", ".", "--report", "html")[0] == 0
     assert "no two rows are alike" in (tmp_path / "b.jsonl.report.html").read_text("utf-8")
+
+
+def test_diversity_by_chosen_scores_and_against_a_history(run, tmp_path):
+    rows = [{"prompt": p, "response": r} for p, r in (("a", LONG), ("a", LONG), ("b", LONG), ("b", "nine ten"))]
+    lines(tmp_path / "new.jsonl", rows)
+    lines(tmp_path / "old.jsonl", [{"response": LONG}, {"response": None}])
+    lines(tmp_path / "older.jsonl", [{"response": "one two three"}])
+    past = ["--history", "old.jsonl", "--history", "older.jsonl"]
+    words = ["new.jsonl", "--by", "prompt", "--tokenizer", ".", "-o", "scores.jsonl", "--scores", "vendi,jaccard"]
+    code, said = run("diversity", *words, *past)
+    assert code == 0, said
+    first, second = read(tmp_path / "scores.jsonl")
+    assert list(first) == ["prompt", "responses", "tokens", "jaccard", "vendi", "novelty"]
+    assert (first["vendi"], first["novelty"]) == (pytest.approx(1), 0)
+    assert second["vendi"] > 1.5
+    assert second["novelty"] == 0.5
+    assert "novelty" in said
+    (tmp_path / "scores.jsonl").unlink()
+    code, _ = run("diversity", *words, "--order", "inf")
+    assert code == 0
+    assert read(tmp_path / "scores.jsonl")[1]["vendi"] < second["vendi"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--scores", "vendi,new"], "there is no score 'new'; there are distinct, entropy, self_bleu, jaccard, vendi"),
+        (["--scores", "vendi", "--order", "0"], "order has to be above 0"),
+        (["--history", "missing.jsonl"], "--history: no file or folder missing.jsonl"),
+        (["--history", "ids.jsonl"], "--history: 'text' holds token ids on one side and text on the other"),
+        (["--history", "other.jsonl"], "no column 'text'; there is n"),
+    ],
+)
+def test_mistakes_in_scores_cost_a_line(run, tmp_path, words, said):
+    lines(tmp_path / "in.jsonl", [{"text": "one"}, {"text": "two"}])
+    lines(tmp_path / "ids.jsonl", [{"text": [1, 2]}])
+    lines(tmp_path / "other.jsonl", [{"n": 1}])
+    code, found = run("diversity", "in.jsonl", "--tokenizer", ".", *words)
+    assert code == 2
+    assert said in found
+    assert found.count("\n") == 1

@@ -1,4 +1,4 @@
-"""tso.diversity against NLTK, Python sets and plain counting."""
+"""tso.diversity against NLTK, NumPy, Python sets and plain counting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
-from tso.diversity import diversity, pair_similarity, pick_pairs, repetition, select_diverse
+from tso.diversity import (
+    ALL_SCORES,
+    METHODS,
+    diversity,
+    novelty,
+    pair_similarity,
+    pick_pairs,
+    repetition,
+    select_diverse,
+)
 from tso.errors import DataError
 
 from tests.twin import DATA, jaccard, words
@@ -55,6 +64,67 @@ def test_other_scores_are_plain_counts(rows, ngram):
     assert pair_similarity(rows, rows_a, rows_b, ngram=ngram).tolist() == pairs
 
 
+def vendi(rows: list[list[int]], order: float) -> float:
+    """As the package vendi-score computes it with normalize=True, on its kernel of 1- to 4-grams."""
+    kernel = np.zeros((len(rows), len(rows)))
+    for n in range(1, 5):
+        counts = [Counter(grams([row], n)) for row in rows]
+        names = {gram: place for place, gram in enumerate(set().union(*counts))}
+        vectors = np.zeros((len(rows), len(names) + 1))
+        for vector, count in zip(vectors, counts, strict=True):
+            for gram, times in count.items():
+                vector[names[gram]] = times
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        vectors /= np.where(lengths > 0, lengths, 1)
+        kernel += vectors @ vectors.T / 4
+    empty = np.array([not row for row in rows])
+    kernel[np.ix_(empty, empty)] = 1
+    diagonal = np.sqrt(np.diagonal(kernel))
+    shares = np.linalg.eigvalsh(kernel / np.outer(diagonal, diagonal) / len(rows))
+    shares = shares[shares > 1e-13]
+    if order == 1:
+        return float(np.exp(-(shares * np.log(shares)).sum()))
+    if order == math.inf:
+        return float(1 / shares.max())
+    return float((shares**order).sum() ** (1 / (1 - order)))
+
+
+@settings(deadline=None, max_examples=80)
+@given(texts, st.sampled_from([0.5, 1, 1.001, 2, 3.5, math.inf]))
+def test_vendi_is_that_of_the_full_matrix(rows, order):
+    assert diversity(rows, scores=["vendi"], order=order)["vendi"][0] == pytest.approx(vendi(rows, order), rel=1e-7)
+
+
+def test_vendi_counts_different_texts():
+    apart = [[10 * i + j for j in range(6)] for i in range(5)]
+    for order in (0.1, 1, 2, math.inf):
+        assert diversity(apart * 3, scores=["vendi"], order=order)["vendi"][0] == pytest.approx(5)
+    found = diversity([[1, 2], None, [], []], [0, 1, 2, 2], scores=ALL_SCORES)
+    assert found["vendi"][[0, 2]].tolist() == pytest.approx([1, 1])
+    assert math.isnan(found["vendi"][1])
+
+
+@settings(deadline=None, max_examples=80)
+@given(texts, texts, st.integers(1, 3))
+def test_novelty_is_the_distance_to_the_nearest(rows, history, ngram):
+    expected = [1 - max(jaccard(row, old, ngram) for old in history) for row in rows]
+    assert novelty(rows, history, ngram=ngram).tolist() == pytest.approx(expected, abs=1e-12)
+    found = diversity(rows, ngram=ngram, scores=[], history=history)
+    assert list(found) == ["group", "responses", "tokens", "novelty"]
+    assert found["novelty"][0] == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_nulls_and_empty_rows_of_a_history():
+    found = novelty([[1, 2], [], None, [9]], [None, [1, 2], None])
+    assert found[[0, 1, 3]].tolist() == [0, 1, 1]
+    assert math.isnan(found[2])
+    assert novelty([[], [1]], [[]]).tolist() == [0, 1]
+    assert novelty([[], [1]], []).tolist() == [1, 1]
+    groups = diversity([[1, 2], [3], None], [0, 0, 1], scores=[], history=[[1, 2]])["novelty"]
+    assert groups[0] == 0.5
+    assert math.isnan(groups[1])
+
+
 def test_groups_come_ascending_and_nulls_do_not_count():
     found = diversity([[1, 2], [3], None, [1, 2]], [5, -1, 5, 5])
     assert found["group"].tolist() == [-1, 5]
@@ -74,13 +144,15 @@ def test_real_groups_match_nltk():
     table = pq.read_table(DATA, columns=["prompt_id", "response"]).to_pydict()
     rows = words(table["response"])
     groups = [int(name[3:]) for name in table["prompt_id"]]
-    one, eight = diversity(rows, groups, threads=1), diversity(rows, groups, threads=8)
+    past = rows[::3]
+    one, eight = (diversity(rows, groups, scores=ALL_SCORES, history=past, threads=count) for count in (1, 8))
     for name, column in one.items():
         assert np.array_equal(column, eight[name])
     assert np.isfinite(one["self_bleu"]).all()
     for place in range(0, len(one["group"]), 160):
         members = [row for row, group in zip(rows, groups, strict=True) if group == one["group"][place]]
         assert one["self_bleu"][place] == pytest.approx(nltk_self_bleu(members), abs=1e-9)
+        assert one["vendi"][place] == pytest.approx(vendi(members, 1), abs=1e-9)
 
 
 def test_repetition():
@@ -96,6 +168,44 @@ def test_select_takes_the_farthest_and_the_first_of_equals():
     assert select_diverse(rows, 10).tolist() == [0, 2, 4, 1]
     assert select_diverse(rows, 2, quality=[1, 2, 1, 9, 3]).tolist() == [4, 1]
     assert select_diverse(rows, 0).tolist() == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(texts, st.integers(0, 8), st.integers(1, 3))
+def test_dpp_takes_the_largest_determinants(rows, k, ngram):
+    kernel = np.array([[jaccard(a, b, ngram) for b in rows] for a in rows])
+    chosen: list[int] = []
+    while len(chosen) < min(k, len(rows)):
+        distinct = [row for place, row in enumerate(chosen) if not np.isclose(kernel[row, chosen[:place]], 1).any()]
+        gains = {
+            row: np.linalg.det(kernel[np.ix_([*distinct, row], [*distinct, row])])
+            / np.linalg.det(kernel[np.ix_(distinct, distinct)])
+            for row in range(len(rows))
+            if row not in chosen
+        }
+        gains = {row: gain if gain > 1e-9 else 0.0 for row, gain in gains.items()}
+        most = max(gains.values())
+        chosen.append(next(row for row, gain in gains.items() if gain >= most * (1 - 1e-8)))
+    assert select_diverse(rows, k, method="dpp", ngram=ngram).tolist() == chosen
+
+
+def test_dpp_weighs_quality_and_keeps_the_rules_of_max_min():
+    rows = [[1, 1, 1], [1, 1, 1], [2, 2, 2], None, [3, 3, 3]]
+    for method in METHODS:
+        assert select_diverse(rows, 3, method=method).tolist() == [0, 2, 4]
+        assert select_diverse(rows, 10, method=method).tolist() == [0, 2, 4, 1]
+        assert select_diverse(rows, 2, method=method, quality=[1, 2, 1, 9, 3]).tolist() == [4, 1]
+        assert select_diverse(rows, 9, method=method, quality=[0, 0, 1, 0, 0]).tolist() == [2, 0, 1, 4]
+        assert select_diverse(rows, 0, method=method).tolist() == []
+        assert select_diverse([], 3, method=method).tolist() == []
+    assert select_diverse(rows, 2, method="dpp", quality=[1, 1, 1e200, 1, 1e200]).tolist() == [2, 4]
+
+
+def test_max_min_sees_the_nearest_row_and_dpp_all_of_them():
+    # To rows 0 and 1, row 2 has the similarities 0.5 and 0.5, row 3 has 0.6 and 0.
+    rows = [[1, 2, 3], [4, 5, 6], [1, 2, 3, 4, 5, 6], [1, 2, 3, 7, 8]]
+    assert select_diverse(rows, 3, ngram=1).tolist() == [0, 1, 2]
+    assert select_diverse(rows, 3, method="dpp", ngram=1).tolist() == [0, 1, 3]
 
 
 def test_pick_respects_uses_quality_and_prompts():
@@ -126,7 +236,15 @@ def test_picked_pairs_are_unlike_each_other():
     "call",
     [
         lambda: diversity([[1]], [1, 2]),
-        lambda: diversity([[1]], scores=["vendi"]),
+        lambda: diversity([[1]], scores=["novel"]),
+        lambda: diversity([[1]], order=0),
+        lambda: diversity([[1]], order=float("nan")),
+        lambda: diversity([[1]], order="one"),
+        lambda: diversity([[1]], history=["text"]),
+        lambda: diversity([[1]] * 10_001, scores=["vendi"]),
+        lambda: novelty([[1]], [[-1]]),
+        lambda: novelty([[1]], [[1]], ngram=0),
+        lambda: select_diverse([[1]], 1, method="nearest"),
         lambda: diversity([[1]], ngram=0),
         lambda: pair_similarity([[1]], [0], [1]),
         lambda: pair_similarity([[1]], [0], [-1]),

@@ -29,7 +29,7 @@ def test_the_python_lines() -> None:
     tokens = [[1, 2, 3, 4], [5, 6, 7, 8], [1, 2, 3, 4], [9, 8, 7, 6]]
     names = {
         "prompt": [[1], [1]], "chosen": tokens[:2], "rejected": tokens[2:], "tokens": tokens, "groups": [0, 0, 1, 1],
-        "scores": [1, 2, 3, 4], "new": tokens[:1], "history": tokens[1:],
+        "scores": [1, 2, 3, 4], "earlier": tokens[2:],
     }  # fmt: skip
     (code,) = _blocks("python")
     exec(compile(code, "README.md", "exec"), names)
@@ -51,6 +51,9 @@ def test_the_commands(folder: Path) -> None:
     (folder / "shards").mkdir()
     (folder / "scratch").mkdir()
     rows = [{"text": line} for line in LINES]
+    for name in ("old", "new"):
+        asked = [{"prompt": "p", "response": line} for line in LINES]
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked), "utf-8")
     (folder / "shards" / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     (code,) = _blocks("sh")
     for line in code.strip().splitlines():

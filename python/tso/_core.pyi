@@ -25,6 +25,7 @@ __all__ = [
     "dedup_pairs",
     "dedup_texts",
     "diversity",
+    "novelty",
     "pair_similarity",
     "pick_pairs",
     "repetition",
@@ -62,14 +63,21 @@ def dedup_pairs(
     threads: int | None,
 ) -> tuple[_Rows, _Edges]: ...
 def diversity(
-    tokens: object, groups: NDArray[np.int64] | None, ngram: int, scores: set[str], threads: int | None
+    tokens: object,
+    groups: NDArray[np.int64] | None,
+    ngram: int,
+    scores: set[str],
+    order: float,
+    history: object | None,
+    threads: int | None,
 ) -> dict[str, bytearray]: ...
 def pair_similarity(
     tokens: object, a: NDArray[np.int64], b: NDArray[np.int64], ngram: int, threads: int | None
 ) -> bytearray: ...
 def repetition(tokens: object, ngram: int, threads: int | None) -> bytearray: ...
+def novelty(tokens: object, history: object, ngram: int, threads: int | None) -> bytearray: ...
 def select_diverse(
-    tokens: object, k: int, quality: NDArray[np.float64] | None, ngram: int, threads: int | None
+    tokens: object, k: int, method: str, quality: NDArray[np.float64] | None, ngram: int, threads: int | None
 ) -> bytearray: ...
 def pick_pairs(
     tokens: object,

@@ -86,10 +86,10 @@ class _Tally:
         self.first.setdefault(row["removed_reason"], row)
 
 
-def read(paths: Sequence[Path], face: Face) -> Source:
+def read(paths: Sequence[Path], face: Face, option: str = "input") -> Source:
     """All rows of files or folders, one source after the other. Lines that hold no row are named and left out."""
     values, places, bad = [], [], []
-    for row, where, problem in _lines(paths):
+    for row, where, problem in _lines(paths, option):
         if problem:
             bad.append(f"{where}: {problem}")
             continue
@@ -102,10 +102,10 @@ def read(paths: Sequence[Path], face: Face) -> Source:
     return Source(tuple(paths), values, places)
 
 
-def _lines(paths: Sequence[Path]) -> Iterator[tuple[Mapping[str, Any], str, str]]:
+def _lines(paths: Sequence[Path], option: str = "input") -> Iterator[tuple[Mapping[str, Any], str, str]]:
     """Every line's values, its place, and why it cannot be used (empty where it can)."""
     for path in paths:
-        for row in rows.read(path, option="input"):
+        for row in rows.read(path, option=option):
             yield row.values, f"{path} {row.where(path)}", fields.problem(row)
 
 
@@ -182,12 +182,14 @@ def diversity_of_files(
     *,
     column: str | None = None,
     by: str | None = None,
+    history: Sequence[Path] = (),
     tokenizer: Any = None,
     output: Path | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Scores of the texts of each value of column `by` (of all texts without one), as `tso.diversity`; means are shown.
 
+    `history` are files or folders with the same column, whose texts novelty is taken against.
     Raises DataError as `dedup_files`.
     """
     if output is not None:
@@ -195,9 +197,9 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
-    scores = dict(
-        diversity(_texts(source, name, tokenizer), groups, tokenizer=_if_text(source, name, tokenizer), **options)
-    )
+    texts, coder = _texts(source, name, tokenizer), _if_text(source, name, tokenizer)
+    past = _history(read(history, face, "--history"), source, name, tokenizer) if history else None
+    scores = dict(diversity(texts, groups, history=past, tokenizer=coder, **options))
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
@@ -234,6 +236,15 @@ def _dedup(source: Source, column: str | None, tokenizer: Any, options: dict[str
 def _texts(source: Source, name: str, tokenizer: Any) -> list[Any]:
     fields.check_column(name, source.names())
     return _as_text(source.column(name), tokenizer)
+
+
+def _history(past: Source, source: Source, name: str, tokenizer: Any) -> list[Any]:
+    texts = _texts(past, name, tokenizer)
+    if bool(fields.holds_ids(texts)) != bool(fields.holds_ids(source.column(name))):
+        raise DataError(
+            f"--history: {name!r} holds token ids on one side and text on the other; both have to be the same"
+        )
+    return texts
 
 
 def _if_text(source: Source, name: str, tokenizer: Any) -> Any:

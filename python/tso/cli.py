@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tso import __version__
+from tso.diversity import ALL_SCORES, SCORES
 from tso.errors import DataError
 from tso.train import guarded
 from tso.train import main as train
@@ -78,7 +79,19 @@ def _add_diversity(commands: Any) -> None:
     )
     command.add_argument("--tokenizer", help="path of a tokenizer.json or of a model's folder, for columns of text")
     command.add_argument("-o", "--output", type=Path, help="the scores of each group: .parquet, .jsonl or .jsonl.gz")
-    command.add_argument("--ngram", type=int, default=5)
+    command.add_argument(
+        "--scores", type=lambda names: names.split(","), default=SCORES,
+        help=f"of {', '.join(ALL_SCORES)}, with commas between (default: all but vendi, which compares all with all)",
+    )  # fmt: skip
+    command.add_argument("--order", type=float, default=1.0, help="of vendi: the larger, the less rare texts count")
+    command.add_argument(
+        "--history",
+        type=Path,
+        action="append",
+        default=[],
+        help="earlier texts, for novelty; may be given several times",
+    )
+    command.add_argument("--ngram", type=int, default=5, help="of jaccard and novelty")
     command.add_argument("--threads", type=int)
     command.add_argument("--quiet", action="store_true")
 
@@ -107,7 +120,7 @@ def _diversity(args: argparse.Namespace) -> int:
 
     clean.diversity_of_files(
         args.input, Face(quiet=args.quiet), column=args.column, by=args.by, tokenizer=args.tokenizer, output=args.output,
-        ngram=args.ngram, threads=args.threads,
+        scores=args.scores, order=args.order, history=args.history, ngram=args.ngram, threads=args.threads,
     )  # fmt: skip
     return 0
 

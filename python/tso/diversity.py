@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_count, as_floats, as_ints, as_threads, as_tokens, floats, ints
+from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, floats, ints
 
-SCORES = ("distinct", "entropy", "self_bleu", "jaccard")
+SCORES = ("distinct", "entropy", "self_bleu", "jaccard")  # whose work grows with the tokens, not with pairs of texts
+ALL_SCORES = (*SCORES, "vendi")
+METHODS = ("max_min", "dpp")
 COUNTS = ("group", "responses", "tokens")
 
 
@@ -26,6 +28,8 @@ def diversity(
     *,
     ngram: int = 5,
     scores: Iterable[str] = SCORES,
+    order: float = 1.0,
+    history: Any = None,
     tokenizer: Any = None,
     threads: int | None = None,
 ) -> dict[str, NDArray[Any]]:
@@ -33,7 +37,9 @@ def diversity(
 
     tokens: one list of token ids or null per row (see `tso.dedup.dedup_texts`), or text with its `tokenizer`.
     groups: one integer a row; None puts all rows into group 0.
-    ngram: shingle length of the column jaccard; the other scores look at 1- to 4-grams.
+    ngram: shingle length of the columns jaccard and novelty; the other scores look at 1- to 4-grams.
+    order: order q of the column vendi, above 0: the larger, the less rare texts count; float("inf") is allowed.
+    history: rows that the column novelty is taken against, in any form that `tokens` may have.
 
     Columns, always: group, responses (rows that are not null), tokens (int64). By name in `scores` (float64, NaN where
     a group has too few texts or tokens for it):
@@ -42,13 +48,21 @@ def diversity(
     self_bleu: mean BLEU-4 of each text against the others (Zhu et al., 2018), as NLTK's `sentence_bleu` with smoothing
         method 1; higher is less diverse.
     jaccard: mean similarity over all pairs of texts; higher is less diverse.
+    vendi (not by default): Vendi score of the given order (Friedman and Dieng, 2023), 1 (all texts the same) to the
+        number of texts: the effective number of different texts. Its kernel is that of `ngram_vendi_score` in the
+        package vendi-score, the cosine of n-gram counts averaged over n = 1..4, divided by its diagonal (1 already for
+        texts of four tokens or more). All texts are compared with all: 10,000 a group at most.
+    And where there is a history:
+    novelty: mean of `novelty` over the rows of the group; higher is newer.
 
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
     numbers = None if groups is None else as_ints("groups", groups)
+    past = None if history is None else as_tokens(history, tokenizer)
     found = _core.diversity(
-        as_tokens(tokens, tokenizer), numbers, as_count("ngram", ngram), set(scores), as_threads(threads)
-    )
+        as_tokens(tokens, tokenizer), numbers, as_count("ngram", ngram), set(scores), as_number("order", order), past,
+        as_threads(threads),
+    )  # fmt: skip
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}
 
 
@@ -71,10 +85,25 @@ def repetition(tokens: Any, *, ngram: int = 5, threads: int | None = None) -> ND
     return floats(_core.repetition(as_tokens(tokens), as_count("ngram", ngram), as_threads(threads)))
 
 
+def novelty(
+    tokens: Any, history: Any, *, ngram: int = 5, tokenizer: Any = None, threads: int | None = None
+) -> NDArray[np.float64]:
+    """How new each row is against the rows of `history`, float64 [rows]: 1 less the similarity to the most similar one.
+
+    0 where a row of the history has the same n-grams, 1 where none shares any, NaN for null rows. An empty row is new
+    unless the history has one. Null rows of the history count for nothing; against an empty history all is new. Exact.
+
+    Raises DataError for data or options that cannot be used.
+    """
+    columns = as_tokens(tokens, tokenizer), as_tokens(history, tokenizer)
+    return floats(_core.novelty(*columns, as_count("ngram", ngram), as_threads(threads)))
+
+
 def select_diverse(
     tokens: Any,
     k: int,
     *,
+    method: str = "max_min",
     quality: ArrayLike | None = None,
     ngram: int = 3,
     tokenizer: Any = None,
@@ -82,15 +111,19 @@ def select_diverse(
 ) -> NDArray[np.int64]:
     """Up to k rows, each as unlike those before it as can be, int64, in the order they are chosen.
 
-    The first is the row of the highest quality; each next one has the largest quality * (1 - similarity to the most
-    similar row chosen so far): greedy max-min diversity, weighted. Copies of chosen rows are worth nothing and come
-    last, when k asks for more than there is. quality: one finite number >= 0 a row, 1 where None.
+    The first is the row of the highest quality q; the next one is each time,
+    with method "max_min", the one with the largest q * (1 - similarity to the most similar row chosen so far);
+    with method "dpp", the one that raises the determinant of the matrix q_i * similarity_ij * q_j of the chosen rows
+    most: the greedy mode of a determinantal point process (Chen, Zhang and Zhou, 2018). It looks at all chosen rows at
+    once, where max_min sees the nearest one only.
+    Copies of chosen rows are worth nothing and come last, when k asks for more than there is. quality: one finite
+    number >= 0 a row, 1 where None.
 
     Raises DataError for data or options that cannot be used.
     """
     weights = None if quality is None else as_floats("quality", quality)
     most, n = as_count("k", k, least=0), as_count("ngram", ngram)
-    return ints(_core.select_diverse(as_tokens(tokens, tokenizer), most, weights, n, as_threads(threads)))
+    return ints(_core.select_diverse(as_tokens(tokens, tokenizer), most, method, weights, n, as_threads(threads)))
 
 
 def pick_pairs(

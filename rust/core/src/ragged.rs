@@ -9,6 +9,8 @@ use crate::{Error, Result};
 
 /// Ids that are checked in one go.
 const PIECE: usize = 1 << 20;
+/// Rows that are checked on the calling thread, with no other one.
+const FEW: usize = 1 << 10;
 
 /// The token ids of all rows, one after the other.
 #[derive(Clone, Copy, Debug)]
@@ -115,15 +117,23 @@ impl<'a> Ragged<'a> {
         let fits = if self.nulls.is_none() {
             let (start, _) = self.bounds(0);
             let end = self.offsets.at(self.rows());
-            let pieces = (start..end).into_par_iter().step_by(PIECE);
-            pieces.all(|piece| self.ids.fit(piece, end.min(piece + PIECE)))
+            if end.saturating_sub(start) <= PIECE {
+                self.ids.fit(start, end)
+            } else {
+                let pieces = (start..end).into_par_iter().step_by(PIECE);
+                pieces.all(|piece| self.ids.fit(piece, end.min(piece + PIECE)))
+            }
+        } else if self.rows() <= FEW {
+            (0..self.rows()).all(|row| self.row_fits(row))
         } else {
-            (0..self.rows()).into_par_iter().all(|row| {
-                let (start, end) = self.bounds(row);
-                self.is_null(row) || self.ids.fit(start, end)
-            })
+            (0..self.rows()).into_par_iter().all(|row| self.row_fits(row))
         };
         if fits { Ok(()) } else { Err(self.first_bad_row()) }
+    }
+
+    fn row_fits(&self, row: usize) -> bool {
+        let (start, end) = self.bounds(row);
+        self.is_null(row) || self.ids.fit(start, end)
     }
 
     /// Names the offending id; only called once a check has failed, so its speed does not matter.

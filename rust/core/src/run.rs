@@ -37,15 +37,38 @@ pub const MOST_THREADS: usize = 1024;
 /// # Errors
 /// [`Error::Invalid`] for 0 threads or more than [`MOST_THREADS`], [`Error::Internal`] where the system gives none, and whatever `work` returns.
 pub fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    if let Some(wrong) = threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
-        return Err(Error::Invalid(format!(
-            "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
-        )));
-    }
+    pool(threads)?.install(work)
+}
+
+/// Runs `work` as [`on_threads`] does, while this thread runs `watch`; returns what `watch` does, when both have ended.
+///
+/// `work` must not panic.
+///
+/// # Errors
+/// As [`on_threads`], before `work` or `watch` began.
+pub fn watched<R>(threads: Option<usize>, work: impl FnOnce() + Send, watch: impl FnOnce() -> R) -> Result<R> {
+    Ok(pool(threads)?.in_place_scope(|scope| {
+        scope.spawn(|_| work());
+        watch()
+    }))
+}
+
+fn pool(threads: Option<usize>) -> Result<rayon::ThreadPool> {
+    check_threads(threads)?;
     let cores = thread::available_parallelism().map_or(1, usize::from);
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads.map_or(0, |threads| threads.min(cores)))
         .build()
-        .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))?
-        .install(work)
+        .map_err(|error| Error::Internal(format!("cannot start threads: {error}")))
+}
+
+/// # Errors
+/// [`Error::Invalid`] for 0 threads or more than [`MOST_THREADS`].
+pub fn check_threads(threads: Option<usize>) -> Result<()> {
+    match threads.filter(|threads| !(1..=MOST_THREADS).contains(threads)) {
+        None => Ok(()),
+        Some(wrong) => Err(Error::Invalid(format!(
+            "threads has to be from 1 to {MOST_THREADS}, got {wrong}; leave it out to use all cores"
+        ))),
+    }
 }

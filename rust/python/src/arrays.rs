@@ -39,6 +39,18 @@ impl Tokens {
         }
     }
 
+    /// Number of rows, and of tokens at most: those beside a slice count too.
+    pub fn size(&self) -> (usize, usize) {
+        match self {
+            Self::Arrow(array) => {
+                let large = array.as_list_opt::<i64>().map(|list| list.values().len());
+                let tokens = large.or_else(|| array.as_list_opt::<i32>().map(|list| list.values().len()));
+                (array.len(), tokens.unwrap_or(usize::MAX))
+            }
+            Self::Gathered { ids, nulls, .. } => (nulls.len(), ids.len()),
+        }
+    }
+
     /// The column as the core sees it.
     pub fn ragged(&self) -> Result<Ragged<'_>, Error> {
         match self {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use pyo3::prelude::*;
 use tso_core::Error;
-use tso_core::run::{Stop, on_threads};
+use tso_core::run::{Stop, check_threads, watched};
 
 use crate::error::{raise, to_py};
 
@@ -25,18 +25,24 @@ pub fn call<T: Send>(
 ) -> PyResult<T> {
     let threads = threads.map(|threads| size("threads", threads)).transpose()?;
     let stop = &Stop::default();
-    thread::scope(|scope| {
-        let (sender, receiver) = sync_channel(1);
-        let job = move || {
-            let outcome = catch_unwind(AssertUnwindSafe(|| on_threads(threads, || work(stop))));
-            // The receiver waits below until this message comes.
-            sender.send(outcome).ok();
-        };
-        match thread::Builder::new().spawn_scoped(scope, job) {
-            Ok(_) => wait(py, receiver, stop),
-            Err(error) => Err(to_py(Error::Internal(format!("cannot start a thread: {error}")))),
-        }
-    })
+    let (sender, receiver) = sync_channel(1);
+    let job = move || {
+        let outcome = catch_unwind(AssertUnwindSafe(|| work(stop)));
+        // The receiver waits below until this message comes.
+        sender.send(outcome).ok();
+    };
+    watched(threads, job, || wait(py, receiver, stop)).map_err(to_py)?
+}
+
+/// The result of `work`, which is over in no time and starts no threads, on this thread.
+pub fn call_here<T: Send>(
+    py: Python<'_>,
+    threads: Option<i64>,
+    work: impl FnOnce(&Stop) -> Result<T, Error> + Send,
+) -> PyResult<T> {
+    let threads = threads.map(|threads| size("threads", threads)).transpose()?;
+    check_threads(threads).map_err(to_py)?;
+    finish(py.detach(|| catch_unwind(AssertUnwindSafe(|| work(&Stop::default())))))
 }
 
 fn wait<T: Send>(py: Python<'_>, mut receiver: Receiver<Outcome<T>>, stop: &Stop) -> PyResult<T> {

@@ -24,6 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(diversity::diversity, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::pair_similarity, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::repetition, module)?)?;
+    module.add_function(wrap_pyfunction!(diversity::novelty, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::select_diverse, module)?)?;
     module.add_function(wrap_pyfunction!(diversity::pick_pairs, module)?)?;
     module.add_function(wrap_pyfunction!(parts::_bands, module)?)?;

@@ -9,15 +9,21 @@ use super::ngrams::{Group, Occurrences};
 const ORDERS: usize = 4;
 const EPSILON: f64 = 0.1;
 
-/// Clipped matches of each text with the others, per order.
-pub(crate) struct Matched(Vec<[u64; ORDERS]>);
+/// Clipped matches of each text with the others, per order. Keeps its memory from group to group.
+#[derive(Default)]
+pub(crate) struct Matched {
+    matches: Vec<[u64; ORDERS]>,
+    lengths: Vec<usize>,
+}
 
 impl Matched {
-    pub fn new(texts: usize) -> Self {
-        Self(vec![[0; ORDERS]; texts])
+    /// Begins a group of so many texts.
+    pub fn start(&mut self, texts: usize) {
+        self.matches.clear();
+        self.matches.resize(texts, [0; ORDERS]);
     }
 
-    /// Counts one distinct n-gram of the given order (1-based).
+    /// Counts one n-gram of the given order (1-based). One that the group has once matches nothing.
     pub fn add(&mut self, order: usize, counts: Occurrences<'_>) {
         let (mut first, mut second) = ((u32::MAX, 0), 0);
         for &(text, count) in counts {
@@ -30,24 +36,24 @@ impl Matched {
         }
         for &(text, count) in counts {
             let elsewhere = if text == first.0 { second } else { first.1 };
-            self.0[text as usize][order - 1] += u64::from(count.min(elsewhere));
+            self.matches[text as usize][order - 1] += u64::from(count.min(elsewhere));
         }
     }
 
     /// Mean BLEU over the texts of the group; `None` below two texts.
-    pub fn mean_bleu(&self, group: &Group) -> Option<f64> {
+    pub fn mean_bleu(&mut self, group: &Group) -> Option<f64> {
         let texts = group.texts();
         if texts < 2 {
             return None;
         }
-        let mut sorted: Vec<usize> = (0..texts).map(|text| group.length(text)).collect();
-        sorted.sort_unstable();
-        let total: f64 = (0..texts)
-            .map(|text| {
-                let length = group.length(text);
-                bleu(&self.0[text], length, closest_other(&sorted, length))
-            })
-            .sum();
+        self.lengths.clear();
+        self.lengths.extend((0..texts).map(|text| group.length(text)));
+        self.lengths.sort_unstable();
+        let of_text = |(text, matched)| {
+            let length = group.length(text);
+            bleu(matched, length, closest_other(&self.lengths, length))
+        };
+        let total: f64 = self.matches.iter().enumerate().map(of_text).sum();
         Some(total / texts as f64)
     }
 }

@@ -4,13 +4,20 @@
 //! similarities are Jaccard similarities of hashed shingle sets, as in [`crate::dedup`].
 
 mod bleu;
+mod dpp;
+mod eigen;
 mod ngrams;
+mod novelty;
+mod number;
 mod pick;
 mod scores;
 mod select;
 mod similarity;
+mod vendi;
+mod workspace;
 
+pub use novelty::novelty;
 pub use pick::{Candidates, PickOptions, Picked, pick_pairs};
-pub use scores::{GroupScores, ORDERS, Scores, diversity};
-pub use select::select_diverse;
+pub use scores::{GroupScores, ORDERS, Options, Scores, diversity, is_small};
+pub use select::{Method, select_diverse};
 pub use similarity::{pair_similarity, repetition};

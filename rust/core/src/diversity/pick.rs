@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rayon::prelude::*;
 
 use super::select::check_quality;
-use super::similarity::{Similarity, check_ngram, check_rows, set_of};
+use super::similarity::{Similarity, check_ngram, check_rows, index_rows};
 use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result};
@@ -69,7 +69,7 @@ pub fn pick_pairs(texts: &dyn Texts, candidates: Candidates<'_>, options: PickOp
             stop.check()?;
             let sides = members.iter().map(|&i| (a[i], b[i])).collect();
             let quality = members.iter().map(|&i| candidates.quality[i]).collect();
-            let picked = Prompt::new(texts, sides, quality, options.ngram).pick(options);
+            let picked = Prompt::new(texts, sides, quality, options.ngram, stop)?.pick(options);
             Ok(picked
                 .into_iter()
                 .map(|(member, jaccard)| (members[member], jaccard))
@@ -109,18 +109,14 @@ struct Prompt {
 }
 
 impl Prompt {
-    fn new(texts: &dyn Texts, rows: Vec<(usize, usize)>, quality: Vec<f64>, ngram: usize) -> Self {
+    fn new(texts: &dyn Texts, rows: Vec<(usize, usize)>, quality: Vec<f64>, ngram: usize, stop: &Stop) -> Result<Self> {
         let mut used: Vec<usize> = rows.iter().flat_map(|&(a, b)| [a, b]).collect();
         used.sort_unstable();
         used.dedup();
         let number = |row: usize| used.partition_point(|&other| other < row);
         let sides: Vec<_> = rows.iter().map(|&(a, b)| (number(a), number(b))).collect();
-        let sets = used
-            .iter()
-            .map(|&row| set_of(texts, row, ngram).unwrap_or_default())
-            .collect();
-        let similarity = Similarity::new(sets);
-        let jaccard: Vec<f64> = sides.iter().map(|&(a, b)| similarity.between(a, b)).collect();
+        let similarity = index_rows(texts, &used, ngram, stop)?;
+        let jaccard = between(&similarity, &sides);
         let null = |row: usize| texts.is_null(used[row]);
         let worth = sides
             .iter()
@@ -133,12 +129,12 @@ impl Prompt {
                     quality * (1.0 - jaccard)
                 }
             });
-        Self {
+        Ok(Self {
             worth: worth.collect(),
             sides,
             similarity,
             jaccard,
-        }
+        })
     }
 
     fn pick(&self, options: PickOptions) -> Vec<(usize, f64)> {
@@ -175,4 +171,16 @@ impl Prompt {
         }
         best.1
     }
+}
+
+/// Similarity of each pair of texts. Pairs with the same first text are looked up together.
+fn between(similarity: &Similarity, sides: &[(usize, usize)]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..sides.len()).collect();
+    order.sort_by_key(|&pair| sides[pair].0);
+    let (mut found, mut shared) = (vec![0.0; sides.len()], Vec::new());
+    for pairs in order.chunk_by(|&x, &y| sides[x].0 == sides[y].0) {
+        let to_all: Vec<f64> = similarity.to_all(sides[pairs[0]].0, &mut shared).collect();
+        pairs.iter().for_each(|&pair| found[pair] = to_all[sides[pair].1]);
+    }
+    found
 }

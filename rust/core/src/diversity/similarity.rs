@@ -2,81 +2,167 @@
 
 use rayon::prelude::*;
 
+use super::number::Numbers;
 use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result, shingle};
 
-/// Texts with an index from shingles to the texts that have them.
+/// Texts with an index from shingles to the texts that have them. Keeps its memory when it is cleared.
+///
+/// Shingles are known by numbers, and those that only one text has are left out: nothing is shared through them.
+#[derive(Default)]
 pub(crate) struct Similarity {
-    sets: Vec<Vec<u64>>,
-    /// (shingle, text), sorted.
-    postings: Vec<(u64, u32)>,
-    /// For each text, where the postings of its shingles begin.
-    places: Vec<Vec<usize>>,
+    /// Size of each text's shingle set.
+    sizes: Vec<usize>,
+    numbers: Numbers,
+    hashes: Vec<u64>,
+    /// The shingles of all texts, without repeats in a text, one text after the other; where each text ends.
+    shingles: Vec<u32>,
+    ends: Vec<usize>,
+    /// For each shingle, the text that had it last, and in how many texts it is.
+    last: Vec<(u32, u32)>,
+    /// The texts of each shingle, ascending; where each shingle's texts end, those of shingle 0 beginning at 0.
+    texts: Vec<u32>,
+    text_ends: Vec<usize>,
 }
 
 impl Similarity {
-    /// Indexes the shingle sets of some texts.
-    pub fn new(sets: Vec<Vec<u64>>) -> Self {
-        let mut postings: Vec<(u64, u32)> = Vec::with_capacity(sets.iter().map(Vec::len).sum());
-        for (text, set) in sets.iter().enumerate() {
-            postings.extend(set.iter().map(|&shingle| (shingle, text as u32)));
+    /// Takes all texts out. `tokens` is a guess how many will come.
+    pub fn clear(&mut self, tokens: usize) {
+        self.numbers.clear(tokens);
+        self.sizes.clear();
+        self.shingles.clear();
+        self.ends.clear();
+        self.last.clear();
+    }
+
+    /// Adds a text.
+    pub fn push(&mut self, tokens: &[u32], ngram: usize) {
+        let text = self.sizes.len() as u32;
+        let before = self.shingles.len();
+        for &hash in shingle::windows(tokens, ngram, &mut self.hashes) {
+            let number = self.numbers.number(hash);
+            match self.last.get_mut(number as usize) {
+                Some(last) if last.0 == text => continue,
+                Some(last) => *last = (text, last.1 + 1),
+                None => self.last.push((text, 1)),
+            }
+            self.shingles.push(number);
         }
-        postings.sort_unstable();
-        let mut places: Vec<Vec<usize>> = sets.iter().map(|set| Vec::with_capacity(set.len())).collect();
+        self.sizes.push(self.shingles.len() - before);
+        self.ends.push(self.shingles.len());
+    }
+
+    /// Makes the index, after the last text.
+    pub fn finish(&mut self) {
+        self.drop_lone();
+        let mut end = 0;
+        self.text_ends.clear();
+        self.text_ends.extend(self.last.iter().map(|&(_, count)| {
+            let start = end;
+            end += if count > 1 { count as usize } else { 0 };
+            start
+        }));
+        self.texts.clear();
+        self.texts.resize(end, 0);
         let mut start = 0;
-        for run in postings.chunk_by(|a, b| a.0 == b.0) {
-            run.iter().for_each(|entry| places[entry.1 as usize].push(start));
-            start += run.len();
+        for (text, &end) in self.ends.iter().enumerate() {
+            for &shingle in &self.shingles[start..end] {
+                let place = &mut self.text_ends[shingle as usize];
+                self.texts[*place] = text as u32;
+                *place += 1;
+            }
+            start = end;
         }
-        Self { sets, postings, places }
+    }
+
+    /// Takes out shingles that only one text has.
+    fn drop_lone(&mut self) {
+        let (mut kept, mut start) = (0, 0);
+        for end in &mut self.ends {
+            for place in start..*end {
+                let shingle = self.shingles[place];
+                self.shingles[kept] = shingle;
+                kept += usize::from(self.last[shingle as usize].1 > 1);
+            }
+            start = *end;
+            *end = kept;
+        }
+        self.shingles.truncate(kept);
     }
 
     /// Number of texts.
     pub fn len(&self) -> usize {
-        self.sets.len()
-    }
-
-    /// Similarity of two texts.
-    pub fn between(&self, a: usize, b: usize) -> f64 {
-        shingle::jaccard(&self.sets[a], &self.sets[b])
+        self.sizes.len()
     }
 
     /// Similarity of one text to every text, itself included. `shared` is scratch.
     pub fn to_all<'b>(&'b self, text: usize, shared: &'b mut Vec<u32>) -> impl Iterator<Item = f64> + 'b {
         shared.clear();
         shared.resize(self.len(), 0);
-        for (&shingle, &place) in self.sets[text].iter().zip(&self.places[text]) {
-            for &(_, other) in self.postings[place..].iter().take_while(|entry| entry.0 == shingle) {
-                shared[other as usize] += 1;
-            }
+        for list in self.lists(text) {
+            list.iter().for_each(|&other| shared[other as usize] += 1);
         }
-        let length = self.sets[text].len();
+        let size = self.sizes[text];
+        shared[text] = size as u32;
         shared
             .iter()
-            .zip(&self.sets)
-            .map(move |(&shared, set)| shingle::ratio(shared as usize, length, set.len()))
+            .zip(&self.sizes)
+            .map(move |(&shared, &other)| shingle::ratio(shared as usize, size, other))
     }
 
-    /// Mean over all unordered pairs of texts; `None` below two texts.
-    pub fn mean(&self, stop: &Stop) -> Result<Option<f64>> {
-        let mut shared = Vec::new();
+    /// Mean over all unordered pairs of texts; `None` below two texts. `shared` is scratch.
+    pub fn mean(&self, shared: &mut Vec<u32>, stop: &Stop) -> Result<Option<f64>> {
         let mut total = 0.0;
         for text in 1..self.len() {
             stop.check()?;
-            total += self.to_all(text, &mut shared).take(text).sum::<f64>();
+            shared.clear();
+            shared.resize(text, 0);
+            for list in self.lists(text) {
+                // Texts before this one only, and the lists ascend.
+                list.iter()
+                    .take_while(|&&other| (other as usize) < text)
+                    .for_each(|&other| shared[other as usize] += 1);
+            }
+            let pairs = shared.iter().zip(&self.sizes);
+            total += pairs
+                .map(|(&shared, &other)| shingle::ratio(shared as usize, self.sizes[text], other))
+                .sum::<f64>();
         }
         let pairs = self.len() * self.len().saturating_sub(1) / 2;
         Ok((pairs > 0).then(|| total / pairs as f64))
     }
+
+    /// For each shingle of a text that others have too, the texts that have it.
+    fn lists(&self, text: usize) -> impl Iterator<Item = &[u32]> {
+        let start = text.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.shingles[start..self.ends[text]].iter().map(|&shingle| {
+            let end = self.text_ends[shingle as usize];
+            &self.texts[end - self.last[shingle as usize].1 as usize..end]
+        })
+    }
+}
+
+/// An index of some rows, of which the null ones count as empty. Rows of the index are numbered as they are given.
+pub(crate) fn index_rows(texts: &dyn Texts, rows: &[usize], ngram: usize, stop: &Stop) -> Result<Similarity> {
+    let tokens = rows.iter().map(|&row| texts.length(row)).sum();
+    check_tokens(tokens)?;
+    let mut similarity = Similarity::default();
+    similarity.clear(tokens);
+    let mut buffer = Vec::new();
+    for &row in rows {
+        stop.check()?;
+        similarity.push(texts.read(row, &mut buffer).unwrap_or_default(), ngram);
+    }
+    similarity.finish();
+    Ok(similarity)
 }
 
 /// The shingle set of a row, `None` where it is null.
-pub(crate) fn set_of(texts: &dyn Texts, row: usize, ngram: usize) -> Option<Vec<u64>> {
+fn set_of(texts: &dyn Texts, row: usize, ngram: usize) -> Option<Vec<u64>> {
     let mut buffer = Vec::new();
     texts.read(row, &mut buffer).map(|tokens| shingle::set(tokens, ngram))
 }
-
 /// Jaccard similarity of the shingle sets of rows `a[i]` and `b[i]`; NaN where either is null.
 ///
 /// # Errors
@@ -134,6 +220,18 @@ pub(crate) fn check_ngram(ngram: usize) -> Result<()> {
         Err(Error::Invalid("ngram has to be at least 1".into()))
     } else {
         Ok(())
+    }
+}
+
+/// Shingles are numbered in 32 bits.
+pub(crate) fn check_tokens(tokens: usize) -> Result<()> {
+    if tokens < u32::MAX as usize {
+        Ok(())
+    } else {
+        Err(Error::Invalid(format!(
+            "{tokens} tokens are too many to be compared at once; there may be {} at most",
+            u32::MAX - 1
+        )))
     }
 }
 

@@ -1,8 +1,11 @@
 //! The obvious way to compute what the crate computes quickly: sets of n-grams, all pairs, plain loops.
 
 pub mod bleu;
+pub mod dpp;
+pub mod jacobi;
 pub mod pairs;
 pub mod texts;
+pub mod vendi;
 
 use std::collections::BTreeSet;
 
