@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::Edge;
 use super::cluster::UnionFind;
-use super::near::{Links, Source};
+use super::corpus::{Links, Source};
 use super::sketches::Sketches;
 use super::verify::{self, Verifier};
 use crate::Result;

@@ -6,6 +6,7 @@
 mod buckets;
 mod cluster;
 mod contradictions;
+mod corpus;
 mod cycles;
 mod exact;
 pub mod index;
@@ -26,8 +27,9 @@ use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result};
 use cluster::{Preference, cluster};
+use corpus::Corpus;
 use exact::{NONE, Nodes, intern};
-use near::{Corpus, Search};
+use near::Search;
 
 /// Bits of a reason: why a row was dropped, or, for the last three, what it was concerned by.
 pub mod reason {

@@ -1,20 +1,13 @@
 //! Near-duplicates: which nodes of one group share enough n-grams. Candidates come from one of two places
 //! ([`super::lsh`] or [`super::prefix`]); every link is verified on the whole shingle sets before it counts.
 
-use std::hint::black_box;
-
 use rayon::prelude::*;
 
-use super::cluster::UnionFind;
-use super::exact::Nodes;
+use super::corpus::{Corpus, Links, Source};
 use super::sketches::Sketches;
 use super::{Edge, Mode, lsh, prefix};
-use crate::ragged::Texts;
+use crate::Result;
 use crate::run::Stop;
-use crate::{Result, shingle};
-
-/// Tokens in a cache line.
-const LINE: usize = 16;
 
 /// What to look for.
 #[derive(Clone, Copy, Debug)]
@@ -23,145 +16,6 @@ pub(crate) struct Search {
     pub mode: Mode,
     /// Only as many links as it takes to connect what is connected, instead of all of them.
     pub forest: bool,
-}
-
-/// Members that may be linked: distinct texts, each of a group. Members of unlike groups are never linked.
-pub(crate) trait Source: Sync {
-    fn len(&self) -> usize;
-
-    fn group(&self, member: u32) -> i64;
-
-    /// Tokens in a shingle.
-    fn ngram(&self) -> usize;
-
-    /// The tokens of a member; `buffer` holds them where they do not lie in memory as they are.
-    fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> Result<&'b [u32]>;
-
-    /// A number of the group of a member, to be mixed into hash keys so that unlike groups never meet.
-    fn salt(&self, member: u32) -> u64 {
-        shingle::mix(self.group(member) as u64)
-    }
-
-    /// Has a member's tokens brought near, without waiting for them, where that makes sense.
-    fn fetch(&self, _member: u32, _buffer: &mut Vec<u32>) {}
-
-    /// The hashes of all windows of a member, with repeats; they lie in `out`.
-    fn windows<'b>(&self, member: u32, buffer: &mut Vec<u32>, out: &'b mut Vec<u64>) -> Result<&'b [u64]> {
-        Ok(shingle::windows(self.tokens(member, buffer)?, self.ngram(), out))
-    }
-}
-
-/// The distinct texts of a batch. Empty texts are left out: they have no shingles.
-pub(crate) struct Corpus<'a> {
-    texts: &'a dyn Texts,
-    nodes: &'a Nodes,
-    ngram: usize,
-    /// The first rows of the nodes that take part, ascending; positions in this list are the members of the search.
-    rows: Vec<u32>,
-    /// Whether there is more than one group.
-    grouped: bool,
-}
-
-impl<'a> Corpus<'a> {
-    pub fn new(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize, wanted: impl Fn(u32) -> bool) -> Self {
-        let has_tokens = |row: u32| texts.length(row as usize) > 0;
-        let rows = (0..)
-            .zip(&nodes.first)
-            .filter(|&(node, &row)| has_tokens(row) && wanted(node))
-            .map(|(_, &row)| row)
-            .collect();
-        Self {
-            texts,
-            nodes,
-            ngram,
-            rows,
-            grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
-        }
-    }
-
-    pub fn node(&self, member: u32) -> u32 {
-        self.nodes.of_row[self.rows[member as usize] as usize]
-    }
-
-    /// The sorted shingle set of a member.
-    pub fn set(&self, member: u32) -> Vec<u64> {
-        let row = self.rows[member as usize] as usize;
-        let mut buffer = Vec::new();
-        shingle::set(self.texts.read(row, &mut buffer).unwrap_or(&[]), self.ngram)
-    }
-}
-
-impl Source for Corpus<'_> {
-    fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    /// 0 where there is only one.
-    fn group(&self, member: u32) -> i64 {
-        if self.grouped {
-            self.nodes.group[self.node(member) as usize]
-        } else {
-            0
-        }
-    }
-
-    fn ngram(&self) -> usize {
-        self.ngram
-    }
-
-    fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> Result<&'b [u32]> {
-        let row = self.rows[member as usize] as usize;
-        Ok(self.texts.read(row, buffer).unwrap_or(&[]))
-    }
-
-    /// Texts lie far apart in memory, and one look at many of them costs hardly more than one at a single text.
-    fn fetch(&self, member: u32, buffer: &mut Vec<u32>) {
-        let row = self.rows[member as usize] as usize;
-        let lines = self.texts.read(row, buffer).unwrap_or(&[]).iter().step_by(LINE);
-        black_box(lines.fold(0, |all, token| all ^ token));
-    }
-}
-
-/// Gathers verified links; in a forest, only those that connect something new.
-pub(crate) struct Links {
-    pub edges: Vec<Edge>,
-    sets: Option<UnionFind>,
-    /// Pairs in oversized buckets that were never compared.
-    pub uncompared: u64,
-}
-
-impl Links {
-    pub fn new(members: usize, forest: bool) -> Self {
-        Self::going_on(forest.then(|| UnionFind::new(members)))
-    }
-
-    /// Starts from sets that are connected already.
-    pub fn going_on(sets: Option<UnionFind>) -> Self {
-        Self {
-            edges: Vec::new(),
-            sets,
-            uncompared: 0,
-        }
-    }
-
-    /// Whether only a forest is wanted.
-    pub fn forest(&self) -> bool {
-        self.sets.is_some()
-    }
-
-    /// A label that two members share where a link between them would say nothing new.
-    pub fn label(&self, member: u32) -> u32 {
-        self.sets.as_ref().map_or(member, |sets| sets.root(member))
-    }
-
-    /// Adds links in the order given, which must not depend on threads.
-    pub fn extend(&mut self, edges: impl IntoIterator<Item = Edge>) {
-        for edge in edges {
-            if self.sets.as_mut().is_none_or(|sets| sets.join(edge.i, edge.j)) {
-                self.edges.push(edge);
-            }
-        }
-    }
 }
 
 /// All links (or a forest of them) between the members, as edges between nodes in ascending order.

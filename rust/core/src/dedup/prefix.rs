@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::Edge;
-use super::near::{Corpus, Links, Source};
+use super::corpus::{Corpus, Links, Source};
 use crate::run::Stop;
 use crate::{Result, shingle};
 

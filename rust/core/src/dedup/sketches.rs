@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::buckets::{self, Scratch, Shared, Sieve};
+use super::corpus::Source;
 use super::minhash::{self, Sketcher};
-use super::near::Source;
 use crate::run::Stop;
 use crate::{Error, Result};
 

@@ -1,9 +1,10 @@
 //! A table of pairs in numbers: equal texts are one node, and equal pairs one number.
 
 use super::cluster::Neighbours;
+use super::corpus::Corpus;
 use super::exact::{NONE, Nodes, intern};
 use super::matches::Triple;
-use super::near::{self, Corpus, Search};
+use super::near::{self, Search};
 use super::pairs::{PairOptions, Pairs, Scope};
 use super::{Edge, reason};
 use crate::Result;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::Edge;
-use super::near::Source;
+use super::corpus::Source;
 use crate::Result;
 use crate::run::Stop;
 use crate::shingle::Comparer;

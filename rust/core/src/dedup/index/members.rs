@@ -5,8 +5,8 @@ use rayon::prelude::*;
 use super::tokens::Tokens;
 use crate::Result;
 use crate::dedup::buckets::{self, Scratch, Sieve};
+use crate::dedup::corpus::Source;
 use crate::dedup::exact::{NONE, Nodes, hash};
-use crate::dedup::near::Source;
 use crate::ragged::Texts;
 use crate::run::Stop;
 
