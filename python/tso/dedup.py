@@ -5,7 +5,7 @@ fewer than `ngram` tokens counts as one shingle, the whole text. Empty texts are
 near-duplicates of nothing. A null row takes part in nothing: it is kept, alone in its cluster.
 
 Every link is verified on the whole n-gram sets. Mode "lsh" finds candidates by their sketches (64 minima; Broder, 1997;
-Dahlgaard, Knudsen and Thorup, 2017) and misses less than one in a thousand pairs right at the threshold, fewer above it;
+Li, Owen and Zhang, 2012) and misses less than one in a thousand pairs right at the threshold, fewer above it;
 mode "exact" finds them by prefix filtering (Chaudhuri, Ganti and Kaushik, 2006) and misses none. Results do not depend on
 the number of threads.
 """

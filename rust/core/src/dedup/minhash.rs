@@ -1,5 +1,5 @@
-//! Sketches: 64 minima of a shingle set (fast similarity sketches; Dahlgaard, Knudsen and Thorup, 2017), folded into one key
-//! per band.
+//! Sketches: 64 minima of a shingle set (one-permutation hashing; Li, Owen and Zhang, 2012), folded into one key per band.
+//! Empty places are filled as the last rounds of fast similarity sketches do (Dahlgaard, Knudsen and Thorup, 2017).
 //!
 //! Each shingle is hashed into one of the 64 places, which keeps the smallest hash. A place that stays empty takes the
 //! smallest of all shingles by a hash function of its own. Two sets agree in one place with probability J (their Jaccard

@@ -188,17 +188,17 @@ impl Index {
         self.sketches.extend(&source, stop)?;
         let mut sets = self.sets.clone();
         sets.grow(self.members.len());
-        let mut links = match self.options.link {
-            Link::Component => Links::going_on(Some(sets.clone())),
-            Link::Star => Links::going_on(None),
+        let (known, centres) = match self.options.link {
+            Link::Component => (Some(sets), None),
+            Link::Star => (None, Some(sets)),
         };
+        let mut links = Links::going_on(known);
         lsh::search(&source, &self.sketches, first, self.options.threshold, &mut links, stop)?;
-        let uncompared = links.uncompared;
-        let edges = match self.options.link {
-            Link::Component => links.edges,
-            Link::Star => spokes(sets, links.edges),
+        let edges = match centres {
+            None => links.edges,
+            Some(sets) => spokes(sets, links.edges),
         };
-        Ok((edges, uncompared))
+        Ok((edges, links.uncompared))
     }
 
     /// Links between first rows of members, and from a first row to each of the copies that come now; ascending.
