@@ -36,8 +36,18 @@ impl Nodes {
 
 /// Interns all rows; rows of unlike groups (`group(row)`) never share a node.
 pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, stop: &Stop) -> Result<Nodes> {
-    let rows = texts.rows();
     let keys = keys(texts, &group, stop)?;
+    intern_by(&keys, texts, group, stop)
+}
+
+/// The same with the keys of all rows at hand.
+pub(crate) fn intern_by(
+    keys: &[u32],
+    texts: &dyn Texts,
+    group: impl Fn(usize) -> i64 + Sync,
+    stop: &Stop,
+) -> Result<Nodes> {
+    let rows = texts.rows();
     let shared = buckets::group(rows, (0..).zip(keys.iter().copied()), &mut Scratch::default(), stop)?;
     let same = |a: u32, b: u32, left: &mut Vec<u32>, right: &mut Vec<u32>| {
         let (a, b) = (a as usize, b as usize);
@@ -69,7 +79,7 @@ pub(crate) fn intern(texts: &dyn Texts, group: impl Fn(usize) -> i64 + Sync, sto
 }
 
 /// A hash of group and tokens of each row; what a null row gets says nothing.
-fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<u32>> {
+pub(crate) fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), stop: &Stop) -> Result<Vec<u32>> {
     (0..texts.rows())
         .into_par_iter()
         .map_init(Vec::new, |buffer, row| {

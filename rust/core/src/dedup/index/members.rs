@@ -6,7 +6,7 @@ use super::tokens::Tokens;
 use crate::Result;
 use crate::dedup::buckets::{self, Scratch, Sieve};
 use crate::dedup::corpus::Source;
-use crate::dedup::exact::{NONE, Nodes, hash};
+use crate::dedup::exact::{NONE, Nodes};
 use crate::ragged::Texts;
 use crate::run::Stop;
 
@@ -112,15 +112,6 @@ impl Members {
         found.retain(|&(member, _)| member < first);
         Ok(found.into_iter().map(|(member, node)| (member, node - first)).collect())
     }
-}
-
-/// The hash of each node's tokens in its group.
-pub(super) fn hashes(texts: &dyn Texts, nodes: &Nodes) -> Vec<u32> {
-    let rows = nodes.first.par_iter().zip(&nodes.group);
-    rows.map_init(Vec::new, |buffer, (&row, &group)| {
-        hash(texts.read(row as usize, buffer).unwrap_or(&[]), group)
-    })
-    .collect()
 }
 
 /// The members of an index while a batch is added: those from `first` on have their tokens in the batch.

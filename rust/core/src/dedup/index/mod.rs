@@ -19,7 +19,7 @@ use self::segment::Segment;
 use self::tokens::Tokens;
 use super::cluster::UnionFind;
 use super::corpus::Links;
-use super::exact::{NONE, Nodes, intern};
+use super::exact::{NONE, Nodes, intern_by, keys};
 use super::sketches::Sketches;
 use super::{Edge, Link, TextResult, check_length, check_search, lsh, reason};
 use crate::ragged::{Ids, Offsets, Ragged, Texts};
@@ -144,8 +144,9 @@ impl Index {
     fn try_add(&mut self, texts: &dyn Texts, groups: Option<&[i64]>, stop: &Stop) -> Result<TextResult> {
         let group = |row: usize| groups.map_or(0, |groups| groups[row]);
         let first = self.members.len() as u32;
-        let nodes = intern(texts, group, stop)?;
-        let of_node = self.meet(texts, &nodes, stop)?;
+        let keys = keys(texts, &group, stop)?;
+        let nodes = intern_by(&keys, texts, group, stop)?;
+        let of_node = self.meet(texts, &nodes, &keys, stop)?;
         let of_row: Vec<u32> = nodes
             .of_row
             .iter()
@@ -162,8 +163,8 @@ impl Index {
     }
 
     /// The member of each node of a batch: an earlier one with the same tokens in the same group, or a new one.
-    fn meet(&mut self, texts: &dyn Texts, nodes: &Nodes, stop: &Stop) -> Result<Vec<u32>> {
-        let hashes = members::hashes(texts, nodes);
+    fn meet(&mut self, texts: &dyn Texts, nodes: &Nodes, keys: &[u32], stop: &Stop) -> Result<Vec<u32>> {
+        let hashes: Vec<u32> = nodes.first.iter().map(|&row| keys[row as usize]).collect();
         let mut found = self.members.same_as(&self.tokens, texts, nodes, &hashes, stop)?;
         for (node, member) in found.iter_mut().enumerate().filter(|(_, member)| **member == NONE) {
             let row = nodes.first[node];
