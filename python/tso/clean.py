@@ -5,64 +5,24 @@ Knows files, columns and words; what a duplicate is, `dedup.py` says. Rows keep 
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import clean_report, fields, rows
+from tso import clean_report, fields
 from tso.clean_report import Album
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
 from tso.progress import Face
+from tso.tables import Files, Source, check_output, read, write
 
-SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 _SHOWN = 60  # characters of an example
-_ROWS = 1 << 16  # rows of a row group
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """The rows of some files that can be used, and where each stood."""
-
-    paths: tuple[Path, ...]
-    values: list[Mapping[str, Any]]
-    places: list[str]
-
-    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        return zip(self.values, self.places, strict=True)
-
-    def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self.values]
-
-    def names(self) -> list[str]:
-        return list(dict.fromkeys(name for row in self.values for name in row))
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The same, but the rows stay in their files and are read each time they are asked for."""
-
-    paths: tuple[Path, ...]
-    count: int
-
-    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        found = ((values, place) for values, place, problem in _lines(self.paths) if not problem)
-        number = 0
-        for number, row in enumerate(found, 1):
-            if number > self.count:
-                break
-            yield row
-        if number != self.count:
-            raise DataError(f"{', '.join(map(str, self.paths))} changed while it was read; run it again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +44,6 @@ class _Tally:
     def add(self, row: Mapping[str, Any]) -> None:
         self.counts[row["removed_reason"]] += 1
         self.first.setdefault(row["removed_reason"], row)
-
-
-def read(paths: Sequence[Path], face: Face, option: str = "input") -> Source:
-    """All rows of files or folders, one source after the other. Lines that hold no row are named and left out."""
-    values, places, bad = [], [], []
-    for row, where, problem in _lines(paths, option):
-        if problem:
-            bad.append(f"{where}: {problem}")
-            continue
-        values.append(row)
-        places.append(where)
-    for remark in fields.left_out(bad, len(bad)):
-        face.warn(remark)
-    if not values:
-        raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
-    return Source(tuple(paths), values, places)
-
-
-def _lines(paths: Sequence[Path], option: str = "input") -> Iterator[tuple[Mapping[str, Any], str, str]]:
-    """Every line's values, its place, and why it cannot be used (empty where it can)."""
-    for path in paths:
-        for row in rows.read(path, option=option):
-            yield row.values, f"{path} {row.where(path)}", fields.problem(row)
 
 
 def dedup_files(
@@ -193,7 +130,7 @@ def diversity_of_files(
     Raises DataError as `dedup_files`.
     """
     if output is not None:
-        _check_output(output, overwrite=False)
+        check_output(output, overwrite=False)
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
@@ -208,7 +145,7 @@ def diversity_of_files(
             **{score: values.tolist() for score, values in scores.items() if score != "group"},
         }
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        _write(output, table, None)
+        write(output, table, None)
         face.say(f"scores of each group: {output}")
     return scores
 
@@ -298,21 +235,10 @@ def _groups(source: Source, by: str | None) -> tuple[list[Any], list[int]]:
 
 
 def _beside(output: Path, overwrite: bool) -> Path:
-    suffix = _check_output(output, overwrite)
+    suffix = check_output(output, overwrite)
     removed = output.with_name(output.name[: -len(suffix)] + ".removed" + suffix)
-    _check_output(removed, overwrite)
+    check_output(removed, overwrite)
     return removed
-
-
-def _check_output(path: Path, overwrite: bool) -> str:
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), None)
-    if suffix is None:
-        raise DataError(f"{path}: the output's name has to end in {', '.join(SUFFIXES)}")
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; give another name, or --overwrite")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}")
-    return suffix
 
 
 def _write_both(
@@ -338,54 +264,9 @@ def _write_both(
                 tally.add(row)
                 yield row
 
-    _write(output, kept(), source)
-    _write(removed, gone(), source, ("removed_reason", "removed_from", "duplicate_of"))
+    write(output, kept(), source)
+    write(removed, gone(), source, ("removed_reason", "removed_from", "duplicate_of"))
     return tally
-
-
-def _write(
-    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str] = ()
-) -> None:
-    """Whole or not at all: under another name first. Rows have the columns of `source`, and texts named in `more`."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        if path.name.lower().endswith(".parquet"):
-            _write_parquet(draft, values, source, more)
-        else:
-            packed = path.name.lower().endswith(".gz")
-            with gzip.open(draft, "wt", encoding="utf-8") if packed else draft.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in values)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write_parquet(
-    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str]
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if source is None or any(p.suffix.lower() != ".parquet" for p in source.paths):
-            pq.write_table(_table(list(values)), path)
-            return
-        schema = pa.unify_schemas([pq.read_schema(p) for p in source.paths])
-        types = {**{field.name: field for field in schema}, **{name: pa.field(name, pa.string()) for name in more}}
-        schema, rows_left = pa.schema(types.values(), schema.metadata), iter(values)
-        with pq.ParquetWriter(path, schema) as file:
-            while batch := list(islice(rows_left, _ROWS)):
-                file.write_table(pa.Table.from_pylist(batch, schema=schema))
-    except pa.ArrowException as err:
-        raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
-
-
-def _table(values: list[Mapping[str, Any]]) -> Any:
-    """Rows whose types are not known before all of them are: a column for every name that any of them has."""
-    import pyarrow as pa
-
-    names = dict.fromkeys(name for row in values for name in row)
-    return pa.table({name: [row.get(name) for row in values] for name in names})
 
 
 # --- words
