@@ -1,8 +1,8 @@
-"""A folder as a pool for `tso.parts`: for more data than one machine's memory holds.
+"""A folder as a pool for `tso.parts`: piece by piece on one machine, in less memory than all at once.
 
 Every function runs here, one after the other, on all cores; what it returns goes to a file of the folder until nobody asks
-for it any more. So a block of rows and a partition of keys are in memory at a time, not all of them. Knows nothing of
-duplicates.
+for it any more. What one function is given is in memory at a time: a piece of the input, a partition of keys, or the texts of
+many couples at once where there are very many duplicates. Knows nothing of duplicates.
 """
 
 from __future__ import annotations
