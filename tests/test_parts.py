@@ -22,7 +22,7 @@ class Here:
     """A pool without machines: work is done when it is asked for, and a handle is the value."""
 
     def start(self, work, *args, returns=1):
-        found = work(*args)
+        found = list(work(*args))
         assert len(found) == returns
         return found
 

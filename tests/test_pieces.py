@@ -44,7 +44,7 @@ def test_pieces_hold_the_rows_of_the_files_at_their_places(folder, size, monkeyp
     assert [(values, place) for values, place, problem in found if not problem] == list(clean.Files(tuple(paths), 30))
     whole = [(row.values, f"{path} {row.where(path)}") for path in paths for row in rows.read(path)]
     assert [(values, place) for values, place, _ in found] == whole
-    assert len(pieces.cut(paths)) == {1: 1 + 5 + 1 + 1 + 1 + 4}.get(size, len(pieces.cut(paths)))
+    assert len(pieces.cut(paths)) == {1: 9 + 10 + 1 + 3 + 10, 1 << 30: 5}.get(size, len(pieces.cut(paths)))
 
 
 def test_what_a_block_holds(folder):

@@ -1,15 +1,16 @@
-"""A folder as a pool for `tso.parts`: piece by piece on one machine, in less memory than all at once.
+"""A folder as a pool for `tso.parts`: piece by piece on one machine, for more texts than fit into its memory.
 
-Every function runs here, one after the other, on all cores; what it returns goes to a file of the folder until nobody asks
-for it any more. What one function is given is in memory at a time: a piece of the input, a partition of keys, or the texts of
-many couples at once where there are very many duplicates. Knows nothing of duplicates.
+Every function runs here, one after the other, on all cores; what it returns goes to a file of the folder as it comes, until
+nobody asks for it any more. A block that is asked for again is mapped, not read: only the rows that are wanted come into
+memory. Knows nothing of duplicates.
 """
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from tso.errors import DataError
 from tso.parts import Pool
 
 _SMALL = 1 << 12  # bytes that are no trouble to keep in memory
+_ALIGN = 64  # bytes, as Arrow wants its buffers
 
 
 class DiskPool:
@@ -28,36 +30,49 @@ class DiskPool:
         self._folder = folder
         self._made = 0
 
-    def start(self, work: Callable[..., list[Any]], *args: Any, returns: int = 1) -> list[Any]:
-        found = work(*(_value(arg) for arg in args))
+    def start(self, work: Callable[..., Iterable[Any]], *args: Any, returns: int = 1) -> list[Any]:
+        found = [self.share(entry) for entry in work(*(_value(arg) for arg in args))]
         if len(found) != returns:
             raise AssertionError(f"{work.__name__} returned {len(found)} entries, {returns} were expected")
-        return [self.share(entry) for entry in found]
+        return found
 
     def fetch(self, handles: Sequence[Any]) -> list[Any]:
         return [_value(handle) for handle in handles]
 
     def share(self, value: Any) -> Any:
-        data = pickle.dumps(value, protocol=5)
-        if len(data) <= _SMALL:
+        buffers: list[pickle.PickleBuffer] = []
+        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        parts = [buffer.raw() for buffer in buffers]
+        if len(data) + sum(part.nbytes for part in parts) <= _SMALL:
             return _Kept(value=value)
         self._made += 1
         path = self._folder / f"{self._made}.pickle"
-        path.write_bytes(data)
-        return _Kept(path=path)
+        spans = []
+        with path.open("wb") as file:
+            for part in parts:
+                file.write(bytes(-file.tell() % _ALIGN))
+                spans.append((file.tell(), part.nbytes))
+                file.write(part)
+        return _Kept(data=data, path=path, spans=spans)
 
 
 class _Kept:
-    """A value, in memory or in a file that goes with this object."""
+    """A value in memory; or its large buffers in a file, which goes with this object, and the rest of it in `data`."""
 
-    def __init__(self, value: Any = None, path: Path | None = None) -> None:
-        self._value, self._path = value, path
+    def __init__(
+        self, value: Any = None, data: bytes = b"", path: Path | None = None, spans: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        self._value, self._data, self._path, self._spans = value, data, path, spans
         if path is not None:
             weakref.finalize(self, _remove, path)
 
     def value(self) -> Any:
-        # The file was written by this process and lies in a folder that only its user can read.
-        return self._value if self._path is None else pickle.loads(self._path.read_bytes())
+        if self._path is None:
+            return self._value
+        with self._path.open("rb") as file:
+            whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        # The bytes were written by this process and lie in a folder that only its user can read.
+        return pickle.loads(self._data, buffers=[whole[start : start + size] for start, size in self._spans])
 
 
 @contextmanager

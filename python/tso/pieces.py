@@ -1,13 +1,14 @@
 """Input files in pieces that workers read: what each holds, and its tokens as a block. The rows stay in the files.
 
-A piece is a file, or some row groups of a Parquet file. Each is read twice: once for what has to be known of all pieces
-before any can be compared (columns, text or ids, scores), once for its tokens. Pure functions of the files, which have
-to be there under the same absolute path wherever they are read.
+A piece is a file or a part of one. Each is read twice: once for what has to be known of all pieces before any can be
+compared (columns, text or ids, scores), once for its tokens. Pure functions of the files, which have to be there under
+the same absolute path wherever they are read. Of a table only the columns that are asked for are read, and token ids in
+it never become Python's numbers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,39 @@ from tso import fields, rows
 from tso.errors import DataError
 from tso.parts import read_block
 
-PIECE = 64 << 20  # bytes of a Parquet file in one piece, about
+PIECE = 32 << 20  # bytes of a file in one piece, about
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Some rows of the input: a file of `source`, a path as the user gave it, or `groups` of it after `before` rows."""
+    """Some rows of the input: a file of `source`, a path as the user gave it, or a part of that file."""
 
     source: Path
     file: Path
-    groups: tuple[int, ...] | None = None
-    before: int = 0
+    part: rows.Part | None = None
 
     def rows(self) -> Iterator[tuple[Mapping[str, Any], str, str]]:
         """Values, place, and why a line is left out (empty for a row that counts)."""
         whole = self.source.absolute()
-        for row in rows.read_file(self.file, self.groups, self.before):
+        for row in rows.read_file(self.file, self.part):
             yield row.values, f"{self.source} {row.where(whole)}", fields.problem(row)
 
-    def columns(self) -> list[Mapping[str, Any]]:
-        """The rows that count."""
-        return [values for values, _, problem in self.rows() if not problem]
+    def place(self, number: int) -> str:
+        """Where the row with this number in a piece of a table stands."""
+        first = 0 if self.part is None else self.part.first
+        return f"{self.source} {rows.Row(self.file, first + number + 1).where(self.source.absolute())}"
+
+    def columns(self, names: Sequence[str] | None = None) -> Iterator[Any]:
+        """Record batches of a piece of a table."""
+        return rows.columns(self.file, names, self.part)
+
+    def names(self) -> tuple[str, ...]:
+        """The columns of a piece of a table that has rows."""
+        return tuple(next((batch.schema.names for batch in self.columns()), ()))
+
+    @property
+    def is_table(self) -> bool:
+        return self.file.suffix.lower() in rows.TABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +82,67 @@ class Summary:
 
 def cut(paths: Sequence[Path]) -> list[Piece]:
     """The pieces of files and folders, in the order of their rows. Raises DataError where they cannot be read."""
-    return [piece for path in paths for file, _ in rows.files(path, option="input") for piece in _of_file(path, file)]
+    return [
+        Piece(path, file.absolute(), part)
+        for path in paths
+        for file, _ in rows.files(path, option="input")
+        for part in rows.parts(file, PIECE)
+    ]
 
 
 def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
     """What is to be known of a piece. Runs where the piece is read."""
-    found = list(piece.rows())
-    used = [(values, place) for values, place, problem in found if not problem]
-    bad = [f"{place}: {problem}" for _, place, problem in found if problem]
-    names = tuple(dict.fromkeys(name for values, _ in used for name in values))
-    asked = {name for name in (column, *fields.TEXTS) if name in names}
-    scores = [] if score is None else [values.get(score) for values, _ in used]
-    without = fields.first_without_number(scores)
-    return [
-        Facts(
-            count=len(used),
-            names=names,
-            pairs=all(side in values for values, _ in used for side in fields.SIDES),
-            ids={name: fields.holds_ids(values.get(name) for values, _ in used) for name in sorted(asked)},
-            scores=np.asarray(scores if without is None else [], np.float64),
-            without="" if without is None else used[without][1],
-            bad=tuple(bad[: fields.NAMED]),
-            bad_count=len(bad),
-        )
-    ]
+    return [_look_at_table(piece, column, score) if piece.is_table else _look_at_lines(piece, column, score)]
+
+
+def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts:
+    count, bad_count, pairs, without = 0, 0, True, ""
+    names: dict[str, None] = {}
+    ids: dict[str, bool | None] = {}
+    bad: list[str] = []
+    scores: list[Any] = []
+    for values, place, problem in piece.rows():
+        if problem:
+            bad_count += 1
+            bad += [f"{place}: {problem}"][: fields.NAMED - len(bad)]
+            continue
+        count += 1
+        names.update(dict.fromkeys(values))
+        pairs = pairs and all(side in values for side in fields.SIDES)
+        for name in _asked(values, column):
+            if ids.get(name) is None:
+                ids[name] = fields.holds_ids([values[name]])
+        if score is not None and not without:
+            scores.append(values.get(score))
+            without = "" if fields.first_without_number(scores[-1:]) is None else place
+    held = np.asarray([] if without else scores, np.float64)
+    return Facts(count, tuple(names), pairs, ids, held, without, tuple(bad), bad_count)
+
+
+def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
+    """As for lines, but every row has all columns, and only the first value of one says whether it holds ids."""
+    names, count, scores, without = piece.names(), 0, [np.zeros(0)], ""
+    wanted = [score] if score in names else []
+    for batch in piece.columns(wanted):
+        found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
+        bad = None if score is None else fields.first_without_number(found)
+        if bad is not None and not without:
+            without = piece.place(count + bad)
+        scores.append(np.asarray([] if without or score is None else found, np.float64))
+        count += len(batch)
+    held = np.zeros(0) if without else np.concatenate(scores)
+    ids = {name: _holds_ids(piece, name) for name in _asked(names, column)}
+    return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
+
+
+def _asked(names: Iterable[str], column: str | None) -> list[str]:
+    """The columns that may be compared."""
+    return [name for name in names if name in (column, *fields.TEXTS)]
+
+
+def _holds_ids(piece: Piece, name: str) -> bool | None:
+    values = (value.as_py() for batch in piece.columns([name]) for value in batch.column(0))
+    return fields.holds_ids(values)
 
 
 def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, score: str | None) -> Summary:
@@ -121,24 +171,18 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
 
 def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     """The block of a piece and what is known of its rows, as `parts.read_block`; ids where there is no tokenizer."""
-    values = [row.get(column) for row in piece.columns()]
     try:
+        if piece.is_table and tokenizer is None:
+            return read_block(_column(piece, column))
+        values = [row.get(column) for row, _, problem in piece.rows() if not problem]
         return read_block(values if tokenizer is None else fields.as_texts(values), tokenizer)
     except DataError as err:
         raise DataError(f"{piece.file}, column {column!r}: {err}") from err
 
 
-def _of_file(source: Path, file: Path) -> Iterator[Piece]:
-    whole = file.absolute()
-    if file.suffix.lower() != ".parquet":
-        yield Piece(source, whole)
-        return
-    taken: list[int] = []
-    before, count, size = 0, 0, 0
-    for number, (length, weight) in enumerate(rows.row_groups(file)):
-        taken, count, size = [*taken, number], count + length, size + weight
-        if size >= PIECE:
-            yield Piece(source, whole, tuple(taken), before)
-            taken, before, count, size = [], before + count, 0, 0
-    if taken:
-        yield Piece(source, whole, tuple(taken), before)
+def _column(piece: Piece, name: str) -> Any:
+    import pyarrow as pa
+
+    if name in piece.names():
+        return pa.chunked_array([batch.column(0) for batch in piece.columns([name])])
+    return pa.nulls(sum(map(len, piece.columns([]))), pa.list_(pa.int64()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class RayPool:
         ray = _ray()
         self._task = ray.remote(_run)
 
-    def start(self, work: Callable[..., list[Any]], *args: Any, returns: int = 1) -> list[Any]:
+    def start(self, work: Callable[..., Iterable[Any]], *args: Any, returns: int = 1) -> list[Any]:
         """Handles are ObjectRefs; `args` may hold some. A task is given one core."""
         task = self._task.options(num_returns=returns, name=f"tso.{work.__name__}")
         found = task.remote(__version__, work, *args)
@@ -84,14 +84,14 @@ def dedup_texts(blocks: Sequence[Any], *, address: str | None = None, tokenizer:
         return engine.dedup_columns(pool, blocks, tokenizer, **options)
 
 
-def _run(version: str, work: Callable[..., list[Any]], *args: Any) -> Any:
+def _run(version: str, work: Callable[..., Iterable[Any]], *args: Any) -> Any:
     """What a task does. Another version of tso may find other keys, and would miss duplicates without a word."""
     if version != __version__:
         raise ClusterError(
             f"a node of the Ray cluster has tso {__version__}, and this process {version}; install the same"
         )
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a task has one core
-    found = work(*args)
+    found = list(work(*args))
     return found[0] if len(found) == 1 else tuple(found)
 
 

@@ -10,11 +10,12 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from tso.errors import DataError
 
@@ -22,7 +23,10 @@ ACCEPTED = "give JSONL, JSON, Parquet or Arrow, or a folder of such files"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 # Folders saved by datasets, or fetched from a hub, hold JSON that describes them and no rows.
 DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+TABLES = (".parquet", ".arrow")
 _BATCH_ROWS = 1024
+_BUFFER = 1 << 20  # bytes read at once
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +63,48 @@ def files(source: Path, option: str = "data.prompts") -> Iterator[tuple[Path, st
     yield from _folder(source, option) if source.is_dir() else [(source, "")]
 
 
-def read_file(path: Path, groups: Sequence[int] | None = None, before: int = 0) -> Iterator[Row]:
-    """The rows of one file, or of these row groups of a Parquet file that come after so many rows of it."""
-    if path.suffix.lower() == ".parquet":
-        return _parquet(path, groups, before)
-    return _arrow(path) if path.suffix.lower() == ".arrow" else _json(path)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Rows `first` to `end` of a table; or the lines that begin at bytes `first` to `end`, after `before` others."""
+
+    first: int
+    end: int
+    before: int = 0
 
 
-def row_groups(path: Path) -> list[tuple[int, int]]:
-    """Rows and bytes (unpacked) of each row group of a Parquet file. Raises DataError where it cannot be read."""
+def parts(path: Path, size: int) -> list[Part | None]:
+    """A file in parts of about `size` bytes, in order. None: the whole file, as packed files and JSON arrays have to be
+    read. Raises DataError where it cannot be read."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        return [*_parts_of_groups(_groups(path), size)]
+    if suffix == ".arrow":
+        count = sum(len(batch) for batch in columns(path))
+        return [*_ranges(0, count, -(-path.stat().st_size // size))]
+    if suffix in (".jsonl", ".ndjson"):
+        return _parts_of_lines(path, size)
+    return [None]
+
+
+def read_file(path: Path, part: Part | None = None) -> Iterator[Row]:
+    """The rows of one file, or of a part of it."""
+    if path.suffix.lower() not in TABLES:
+        yield from _json(path, part)
+        return
+    line = 0 if part is None else part.first
+    for batch in columns(path, None, part):
+        for values in batch.to_pylist():
+            line += 1
+            yield Row(path, line, values)
+
+
+def columns(path: Path, names: Sequence[str] | None = None, part: Part | None = None) -> Iterator[Any]:
+    """Arrow record batches of a table (a file with a suffix of TABLES), or of a part of it; only the columns named."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    with _readable(path, "Parquet", pa.ArrowException), pq.ParquetFile(path) as file:
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        return [(group.num_rows, group.total_byte_size) for group in groups]
+    kind, opened = ("Parquet", _parquet) if path.suffix.lower() == ".parquet" else ("Arrow", _arrow)
+    with _readable(path, kind, pa.ArrowException):
+        yield from opened(path, names, part)
 
 
 def digest(source: Path) -> str:
@@ -96,6 +127,8 @@ def _readable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]
     expected: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
     try:
         yield
+    except DataError:
+        raise
     except expected as err:
         said = getattr(err, "strerror", None) or (str(err).splitlines() or [type(err).__name__])[0]
         raise DataError(f"{path} cannot be read as {kind}: {said}") from err
@@ -159,40 +192,150 @@ def _description(path: Path) -> dict[str, Any]:
 # --- tables
 
 
-def _parquet(path: Path, groups: Sequence[int] | None, before: int) -> Iterator[Row]:
+def _groups(path: Path) -> list[tuple[int, int]]:
+    """Rows and bytes (unpacked) of each row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with _readable(path, "Parquet", pa.ArrowException), pq.ParquetFile(path) as file:
-        yield from _table(path, file.iter_batches(_BATCH_ROWS, row_groups=groups), before)
+        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+        return [(group.num_rows, group.total_byte_size) for group in groups]
 
 
-def _arrow(path: Path) -> Iterator[Row]:
+def _parts_of_groups(groups: Sequence[tuple[int, int]], size: int) -> Iterator[Part]:
+    """Neighbours together where they are small, and one that is large in several parts."""
+    first, end, weight = 0, 0, 0
+    for count, more in groups:
+        if first < end and weight + more > size:
+            yield from _ranges(first, end, -(-weight // size))
+            first, weight = end, 0
+        end, weight = end + count, weight + more
+    yield from _ranges(first, end, -(-weight // size))
+
+
+def _ranges(first: int, end: int, count: int) -> Iterator[Part]:
+    count = max(1, min(count, end - first))
+    bounds = [first + (end - first) * i // count for i in range(count + 1)]
+    return (Part(a, b) for a, b in pairwise(bounds) if a < b)
+
+
+def _parquet(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    # Without the buffer a whole column of a row group would be read before its first row.
+    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
+        groups, skip, left = None, 0, file.metadata.num_rows
+        if part is not None:
+            groups, skip = _of_rows(file.metadata, part)
+            left = part.end - part.first
+        for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names):
+            first = min(skip, len(batch))
+            found = (batch if names is None else batch.select(list(names))).slice(first, left)
+            skip, left = skip - first, left - len(found)
+            yield found
+            if not left:
+                break
+
+
+def _of_rows(metadata: Any, part: Part) -> tuple[list[int], int]:
+    """The row groups that hold the rows of a part, and how many rows of the first come before them."""
+    groups: list[int] = []
+    skip = start = 0
+    for number in range(metadata.num_row_groups):
+        end = start + metadata.row_group(number).num_rows
+        if start < part.end and part.first < end:
+            skip = skip if groups else part.first - start
+            groups.append(number)
+        start = end
+    return groups, skip
+
+
+def _arrow(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
     """Streams, as datasets writes them, and files, as Feather is."""
     import pyarrow as pa
 
-    with _readable(path, "Arrow", pa.ArrowException), pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(path)) as source:
         if source.read(6) == b"ARROW1":
             opened = pa.ipc.open_file(source)
             batches = (opened.get_batch(number) for number in range(opened.num_record_batches))
         else:
             source.seek(0)
             batches = pa.ipc.open_stream(source)
-        yield from _table(path, batches)
-
-
-def _table(path: Path, batches: Iterable[Any], line: int = 0) -> Iterator[Row]:
-    for batch in batches:
-        for values in batch.to_pylist():
-            line += 1
-            yield Row(path, line, values)
+        start = 0
+        for batch in batches:
+            found = batch if names is None else batch.select(list(names))
+            if part is not None:
+                first = min(max(part.first - start, 0), len(batch))
+                found = found.slice(first, max(part.end - start - first, 0))
+            start += len(batch)
+            for at in range(0, len(found), _BATCH_ROWS):
+                yield found.slice(at, _BATCH_ROWS)
 
 
 # --- JSON
 
 
-def _json(path: Path) -> Iterator[Row]:
-    text = _text(path)
+def _json(path: Path, part: Part | None) -> Iterator[Row]:
+    if part is None and not _is_lines(path):
+        yield from _whole(path)
+        return
+    with _opened(path) as file:
+        file.seek(part.first if part else 0)
+        at, number = file.tell(), part.before if part else 0
+        # Only "\n" ends a row: JSON strings may hold U+2028 and other characters that splitlines would split at.
+        for line in file:
+            if part is not None and at >= part.end:
+                break
+            number += 1
+            text = _decoded(path, line, at, number)
+            at += len(line)
+            if text.strip():
+                yield _parsed(path, number, text)
+
+
+def _is_lines(path: Path) -> bool:
+    """Whether a file has a row a line, as its name says, and does not begin like an array all the same."""
+    if not path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        return False
+    with _opened(path) as file:
+        first = next((line for line in file if line.removeprefix(_BOM).strip()), b"")
+    return not first.removeprefix(_BOM).lstrip().startswith(b"[")
+
+
+def _parts_of_lines(path: Path, size: int) -> list[Part | None]:
+    if not _is_lines(path):
+        return [None]
+    found: list[Part | None] = []
+    first = at = before = count = 0
+    with _opened(path) as file:
+        for line in file:
+            at, count = at + len(line), count + 1
+            if at - first >= size:
+                found.append(Part(first, at, before))
+                first, before = at, count
+    return [*found, Part(first, at, before)] if first < at else found
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    packed = path.suffix.lower() == ".gz"
+    problems = _readable(path, "gzip" if packed else "text", EOFError, zlib.error)
+    with problems, gzip.open(path) if packed else path.open("rb") as file:
+        yield cast(BinaryIO, file)
+
+
+def _decoded(path: Path, content: bytes, at: int = 0, number: int = 1) -> str:
+    """Lines that begin at byte `at`, as text."""
+    try:
+        return content.decode("utf-8-sig" if at == 0 else "utf-8")
+    except UnicodeDecodeError as err:
+        line = content.count(b"\n", 0, err.start) + number
+        raise DataError(f"{path} is not UTF-8 text (byte {at + err.start}, line {line}); save it as UTF-8") from err
+
+
+def _whole(path: Path) -> Iterator[Row]:
+    with _opened(path) as file:
+        text = _decoded(path, file.read())
     whole = _one_object(path, text)
     if whole is not None:
         yield whole
@@ -202,21 +345,9 @@ def _json(path: Path) -> Iterator[Row]:
         if array is not None:
             yield from array
             return
-    # Only "\n" ends a row: JSON strings may hold U+2028 and other characters that splitlines would split at.
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield _parsed(path, number, line)
-
-
-def _text(path: Path) -> str:
-    packed = path.suffix.lower() == ".gz"
-    with _readable(path, "gzip" if packed else "text", EOFError, zlib.error):
-        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        line = content.count(b"\n", 0, err.start) + 1
-        raise DataError(f"{path} is not UTF-8 text (byte {err.start}, line {line}); save it as UTF-8") from err
 
 
 def _one_object(path: Path, text: str) -> Row | None:

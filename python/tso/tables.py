@@ -15,7 +15,8 @@ from tso.errors import DataError
 from tso.progress import Face
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
-_ROWS = 1 << 16  # rows of a row group
+_AT_ONCE = 1 << 10  # rows that are Python values at a time
+_ROWS, _BYTES = 1 << 16, 64 << 20  # of a row group at most, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +120,14 @@ def _write_parquet(
         types = {**{field.name: field for field in schema}, **{name: pa.field(name, pa.string()) for name in more}}
         schema, rows_left = pa.schema(types.values(), schema.metadata), iter(values)
         with pq.ParquetWriter(path, schema) as file:
-            while batch := list(islice(rows_left, _ROWS)):
-                file.write_table(pa.Table.from_pylist(batch, schema=schema))
+            group = schema.empty_table()
+            while batch := list(islice(rows_left, _AT_ONCE)):
+                group = pa.concat_tables([group, pa.Table.from_pylist(batch, schema=schema)])
+                if len(group) >= _ROWS or group.nbytes >= _BYTES:
+                    file.write_table(group)
+                    group = schema.empty_table()
+            if len(group):
+                file.write_table(group)
     except pa.ArrowException as err:
         raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -13,12 +13,12 @@ Ints = NDArray[np.int64]
 
 
 class Pool(Protocol):
-    """Runs functions somewhere. A function returns a list, and each entry of it stays there until it is fetched.
+    """Runs functions somewhere. Each entry of what a function returns stays there until it is fetched.
 
     A handle stands for such an entry, also as an argument of a later function.
     """
 
-    def start(self, work: Callable[..., list[Any]], *args: Any, returns: int = 1) -> list[Any]:
+    def start(self, work: Callable[..., Iterable[Any]], *args: Any, returns: int = 1) -> list[Any]:
         """Handles of the `returns` entries that `work(*args)` will return."""
 
     def fetch(self, handles: Sequence[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -12,10 +12,13 @@ import numpy as np
 from tso.parts.blocks import Blocks, Ints, Pool
 from tso.parts.work import Couples, pick_rows, unpack
 
-AT_ONCE = 1 << 20  # couples that one task verifies
+AT_ONCE = 1 << 20  # couples at most that one task verifies
+TOKENS = 1 << 25  # tokens of their larger rows at most, about
 
 
-def compare(pool: Pool, blocks: Blocks, couples: Couples, work: Callable[..., list[Any]], *options: Any) -> list[Any]:
+def compare(
+    pool: Pool, blocks: Blocks, couples: Couples, work: Callable[..., Iterable[Any]], *options: Any
+) -> list[Any]:
     """What `work` says of sorted couples, piece by piece. A piece is compared where its smaller rows lie; the larger
     ones are sent there."""
     jobs = [_job(blocks, piece) for piece in _pieces(blocks, couples)]
@@ -65,6 +68,14 @@ def _pieces(blocks: Blocks, couples: Couples) -> Iterator[Couples]:
 
 def sizes(blocks: Blocks, couples: Couples) -> list[int]:
     """Sorted couples are cut where the block of the smaller rows changes, and where a piece would be too large."""
-    bounds = np.searchsorted(unpack(couples)[0], blocks.starts)
-    of_blocks = (int(end - first) for first, end in pairwise(bounds))
-    return [min(AT_ONCE, count - done) for count in of_blocks for done in range(0, count, AT_ONCE)]
+    i, j = unpack(couples)
+    tokens = np.concatenate([[0], np.cumsum(blocks.lengths[j])])
+    bounds = np.searchsorted(i, blocks.starts)
+    found = []
+    for start, end in pairwise(bounds.tolist()):
+        while start < end:
+            enough = int(np.searchsorted(tokens, tokens[start] + TOKENS))
+            size = min(AT_ONCE, max(enough - start, 1), end - start)
+            found.append(size)
+            start += size
+    return found

@@ -1,8 +1,8 @@
-"""What runs in the pool: pure functions of blocks, keys and couples. Each returns a list, an entry a handle."""
+"""What runs in the pool: pure functions of blocks, keys and couples. Each returns entries, one a handle."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -56,9 +56,9 @@ def couple_partition(split: int, reach: str, labels: Ints | None, *parts: Any) -
     return [(pack(rows[np.frombuffer(a, np.uint32)], rows[np.frombuffer(b, np.uint32)]), left_out)]
 
 
-def pick_rows(block: Any, *places: Ints) -> list[Any]:
+def pick_rows(block: Any, *places: Ints) -> Iterator[Any]:
     """Some rows of a block, for each of those who asked."""
-    return [block.take(wanted) for wanted in places]
+    return (block.take(wanted) for wanted in places)
 
 
 def equal_rows(block: Any, left: Ints, right: Ints, own: Ints, *others: Any) -> list[NDArray[np.bool_]]:
