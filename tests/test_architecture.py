@@ -24,7 +24,7 @@ KERNELS = ROOT / "kernels" / "tso_kernels"
 # Top down. A name stands for the module and, unless a longer name is listed, for everything inside it.
 FLOORS = (
     ("tso.cli", "tso.__main__"),
-    ("tso.train", "tso.doctor", "tso.clean", "tso.clean_report", "tso.tables"),
+    ("tso.train", "tso.doctor", "tso.clean", "tso.clean_report", "tso.tables", "tso.output"),
     ("tso.loop", "tso.start", "tso.measure"),
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (

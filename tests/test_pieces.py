@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tso import clean, cli, pieces, ray_engine, rows
+from tso import cli, pieces, ray_engine, rows, tables
 from tso.errors import ClusterError, DataError, MissingDependency
 
 
@@ -41,7 +41,9 @@ def test_pieces_hold_the_rows_of_the_files_at_their_places(folder, size, monkeyp
     monkeypatch.setattr(pieces, "PIECE", size)
     paths = [Path("in.jsonl"), Path("ids.parquet"), Path("both"), folder / "ids.parquet"]
     found = [row for piece in pieces.cut(paths) for row in piece.rows()]
-    assert [(values, place) for values, place, problem in found if not problem] == list(clean.Files(tuple(paths), 30))
+    passing = tables.Files(tuple(paths), 30).chunks()
+    seen = [(chunk.values(i), chunk.place(i)) for chunk in passing for i in range(len(chunk))]
+    assert [(values, place) for values, place, problem in found if not problem] == seen
     whole = [(row.values, f"{path} {row.where(path)}") for path in paths for row in rows.read(path)]
     assert [(values, place) for values, place, _ in found] == whole
     assert len(pieces.cut(paths)) == {1: 9 + 10 + 1 + 3 + 10, 1 << 30: 5}.get(size, len(pieces.cut(paths)))
@@ -103,7 +105,7 @@ def test_a_file_that_changes_meanwhile_is_noticed(folder):
     path = (folder / "in.jsonl",)
     for count in (5, 7):
         with pytest.raises(DataError, match="changed while it was read"):
-            list(clean.Files(path, count))
+            list(tables.Files(path, count).chunks())
 
 
 def test_without_ray_the_way_to_it_is_named(folder, monkeypatch, capsys):

@@ -5,8 +5,7 @@ Knows files, columns and words; what a duplicate is, `dedup.py` says. Rows keep 
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso import clean_report, fields
+from tso import output as out
 from tso.clean_report import Album
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
 from tso.progress import Face
-from tso.tables import Files, Source, check_output, read, write
+from tso.tables import Chunk, Columns, Files, Source, Tables, read
 
 _SHOWN = 60  # characters of an example
 
@@ -32,18 +32,6 @@ class Outcome:
     kept: Path
     removed: Path
     counts: Mapping[str, int]
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Removed rows by reason: how many, and the first."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        self.counts[row["removed_reason"]] += 1
-        self.first.setdefault(row["removed_reason"], row)
 
 
 def dedup_files(
@@ -75,23 +63,28 @@ def dedup_files(
     removed, page = _beside(output, overwrite), output.with_name(output.name + ".report.html")
     if report and page.exists() and not overwrite:
         raise DataError(f"{page} exists; give another name, or --overwrite")
-    told, source = dict(options), None
+    told = dict(options)
     if engine == "local":
-        source = read(paths, face)
-        found = _dedup(source, column, tokenizer, options)
+        source: Source = (columns := read(paths, face))
+        found = _dedup(columns, column, tokenizer, options)
     else:
         found = _in_parts(engine, ray_address, work_dir, paths, face, column=column, tokenizer=tokenizer, **options)
+        source = Tables.of(paths) or Files(tuple(paths), len(found.keep))
     face.say(f"{len(found.keep):,} rows compared, {int(found.keep.sum()):,} stay")
     album = Album(found, _twins(found), lambda values: _whole_text(values, column)) if report else None
-    tally = _write_both(source or Files(tuple(paths), len(found.keep)), found, output, removed, album)
-    _tell(face, tally, len(found.keep), column)
+    lines = _write_both(source, found, output, removed, album, column)
+    if lines:
+        shown = [
+            {**line, "rows": f"{line['rows']:,}", "share": f"{line['rows'] / len(found.keep):.1%}"} for line in lines
+        ]
+        face.table("taken out", ("reason", "rows", "share", "for example", "like", "text"), shown)
     if found.uncompared:
         face.warn(f"{found.uncompared:,} pairs of very common texts were not compared; --mode exact compares all")
     face.say(f"kept: {output}\nremoved, with reasons: {removed}")
     if album is not None:
         clean_report.write(page, paths, output, told, album)
         face.say(f"report: {page}")
-    return Outcome(output, removed, tally.counts)
+    return Outcome(output, removed, {str(line["reason"]): line["rows"] for line in lines})
 
 
 def _in_parts(
@@ -130,7 +123,7 @@ def diversity_of_files(
     Raises DataError as `dedup_files`.
     """
     if output is not None:
-        check_output(output, overwrite=False)
+        out.check(output, overwrite=False)
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
@@ -145,7 +138,7 @@ def diversity_of_files(
             **{score: values.tolist() for score, values in scores.items() if score != "group"},
         }
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        write(output, table, None)
+        out.write_rows(output, table)
         face.say(f"scores of each group: {output}")
     return scores
 
@@ -153,11 +146,11 @@ def diversity_of_files(
 # --- columns
 
 
-def _dedup(source: Source, column: str | None, tokenizer: Any, options: dict[str, Any]) -> Deduped:
+def _dedup(source: Columns, column: str | None, tokenizer: Any, options: dict[str, Any]) -> Deduped:
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
-    if column is None and all(name in row for row in source.values for name in fields.SIDES):
+    if column is None and source.all_have(fields.SIDES):
         prompts, sides = _prompts(source), [source.column(side) for side in fields.SIDES]
         texts = [_as_text(part, tokenizer) for part in (prompts, *sides)]
         coder = None if all(fields.holds_ids(part) for part in texts) else tokenizer
@@ -170,12 +163,12 @@ def _dedup(source: Source, column: str | None, tokenizer: Any, options: dict[str
     return dedup_texts(texts, keep=keep, tokenizer=_if_text(source, name, tokenizer), **options)
 
 
-def _texts(source: Source, name: str, tokenizer: Any) -> list[Any]:
+def _texts(source: Columns, name: str, tokenizer: Any) -> Any:
     fields.check_column(name, source.names())
     return _as_text(source.column(name), tokenizer)
 
 
-def _history(past: Source, source: Source, name: str, tokenizer: Any) -> list[Any]:
+def _history(past: Columns, source: Columns, name: str, tokenizer: Any) -> Any:
     texts = _texts(past, name, tokenizer)
     if bool(fields.holds_ids(texts)) != bool(fields.holds_ids(source.column(name))):
         raise DataError(
@@ -184,11 +177,11 @@ def _history(past: Source, source: Source, name: str, tokenizer: Any) -> list[An
     return texts
 
 
-def _if_text(source: Source, name: str, tokenizer: Any) -> Any:
+def _if_text(source: Columns, name: str, tokenizer: Any) -> Any:
     return None if fields.holds_ids(source.column(name)) else tokenizer
 
 
-def _as_text(column: list[Any], tokenizer: Any) -> list[Any]:
+def _as_text(column: Any, tokenizer: Any) -> Any:
     """Token ids as they are, all else as text."""
     if fields.holds_ids(column):
         return column
@@ -196,11 +189,13 @@ def _as_text(column: list[Any], tokenizer: Any) -> list[Any]:
     return fields.as_texts(column)
 
 
-def _prompts(source: Source) -> list[Any]:
+def _prompts(source: Columns) -> Any:
     """The column prompt; without one, what the conversations of both sides begin with."""
-    if any(row.get("prompt") is not None for row in source.values):
-        return source.column("prompt")
-    return [_shared(row["chosen"], row["rejected"]) for row in source.values]
+    prompts = source.column("prompt")
+    if any(prompt is not None for prompt in fields.values(prompts)):
+        return prompts
+    sides = (fields.values(source.column(side)) for side in fields.SIDES)
+    return [_shared(chosen, rejected) for chosen, rejected in zip(*sides, strict=True)]
 
 
 def _shared(chosen: Any, rejected: Any) -> Any:
@@ -212,22 +207,22 @@ def _shared(chosen: Any, rejected: Any) -> Any:
     return chosen[:count]
 
 
-def _scores(source: Source, name: str) -> list[float]:
+def _scores(source: Columns, name: str) -> list[float]:
     values = source.column(name)
     bad = fields.first_without_number(values)
     if bad is not None:
-        raise fields.no_score(name, source.places[bad])
-    return values
+        raise fields.no_score(name, source.place(bad))
+    return list(values)
 
 
-def _groups(source: Source, by: str | None) -> tuple[list[Any], list[int]]:
+def _groups(source: Columns, by: str | None) -> tuple[list[Any], list[int]]:
     """The distinct values of a column in order of appearance, and the number of each row's."""
     if by is None:
-        return ["all"], [0] * len(source.values)
-    if not any(by in row for row in source.values):
+        return ["all"], [0] * len(source)
+    if by not in source.names():
         raise DataError(f"no column {by!r}; there is {', '.join(source.names())}")
     numbers: dict[str, int] = {}
-    found = [numbers.setdefault(fields.as_text(row.get(by)), len(numbers)) for row in source.values]
+    found = [numbers.setdefault(fields.as_text(value), len(numbers)) for value in fields.values(source.column(by))]
     return list(numbers), found
 
 
@@ -235,46 +230,73 @@ def _groups(source: Source, by: str | None) -> tuple[list[Any], list[int]]:
 
 
 def _beside(output: Path, overwrite: bool) -> Path:
-    suffix = check_output(output, overwrite)
+    suffix = out.check(output, overwrite)
     removed = output.with_name(output.name[: -len(suffix)] + ".removed" + suffix)
-    check_output(removed, overwrite)
+    out.check(removed, overwrite)
     return removed
 
 
+LISTED = ("removed_reason", "removed_from", "duplicate_of")
+
+
+@dataclass(slots=True)
+class _Passing:
+    """What is noted of rows as they pass by: where those stood that stay for others, and the few that will be shown."""
+
+    found: Deduped
+    twins: NDArray[np.int64]
+    shown: dict[int, Mapping[str, Any]]
+    noted: NDArray[np.int64] = field(init=False)
+    places: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.noted = np.unique(np.concatenate([self.twins[~self.found.keep], np.fromiter(self.shown, np.int64)]))
+
+    def see(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
+        first, end = np.searchsorted(self.noted, [chunk.first, chunk.first + len(chunk)])
+        for number in self.noted[first:end].tolist():
+            self.places[number] = chunk.place(number - chunk.first)
+            if number in self.shown:
+                self.shown[number] = chunk.values(number - chunk.first)
+        return {}
+
+    def listed(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
+        """Why rows were taken out, where they stood and, of duplicates, where the row stands that stays for them."""
+        numbers = (chunk.first + positions).tolist()
+        columns = (
+            [self.found.reason_names(number) for number in numbers],
+            [chunk.place(position) for position in positions.tolist()],
+            [self.places.get(twin) for twin in self.twins[numbers].tolist()],
+        )
+        return dict(zip(LISTED, columns, strict=True))
+
+
 def _write_both(
-    source: Source | Files, found: Deduped, output: Path, removed: Path, album: Album | None = None
-) -> _Tally:
-    """What stays and what goes. The rows pass by twice, and need not fit in memory where their types are known."""
-    tally, twins = _Tally(), _twins(found)
-    places = dict.fromkeys(twins[~found.keep & (twins >= 0)].tolist(), "")
-
-    def kept() -> Iterator[Mapping[str, Any]]:
-        for number, (values, place) in enumerate(source):
-            if number in places:
-                places[number] = place
-            if album is not None:
-                album.see(number, values, place)
-            if found.keep[number]:
-                yield values
-
-    def gone() -> Iterator[Mapping[str, Any]]:
-        for number, (values, place) in enumerate(source):
-            if not found.keep[number]:
-                row = _listed(values, found.reason_names(number), place, places.get(int(twins[number])))
-                tally.add(row)
-                yield row
-
-    write(output, kept(), source)
-    write(removed, gone(), source, ("removed_reason", "removed_from", "duplicate_of"))
-    return tally
+    source: Source, found: Deduped, output: Path, removed: Path, album: Album | None, column: str | None
+) -> list[dict[str, Any]]:
+    """What stays and what goes; and in words, by reason, how many went, and an example. The rows pass by twice, and
+    need not fit in memory where their types are known."""
+    gone = np.flatnonzero(~found.keep)
+    _, firsts, counts = np.unique(found.reason[gone], return_index=True, return_counts=True)
+    examples = gone[firsts].tolist()
+    passing = _Passing(found, _twins(found), {row: {} for row in (*examples, *(album.seen if album else ()))})
+    out.write(output, source, found.keep, more=passing.see)
+    out.write(removed, source, ~found.keep, LISTED, more=passing.listed)
+    if album is not None:
+        album.see(passing.shown, passing.places)
+    return [
+        {
+            "reason": found.reason_names(number),
+            "rows": count,
+            "for example": passing.places[number],
+            "like": passing.places.get(int(passing.twins[number]), ""),
+            "text": _snippet(passing.shown[number], column),
+        }
+        for count, number in sorted(zip(counts.tolist(), examples, strict=True), reverse=True)
+    ]
 
 
 # --- words
-
-
-def _listed(values: Mapping[str, Any], reason: str, place: str, twin: str | None) -> dict[str, Any]:
-    """A removed row with its reason and, where it is a duplicate, the row that stays for it."""
-    return {**values, "removed_reason": reason, "removed_from": place, "duplicate_of": twin}
 
 
 def _twins(found: Deduped) -> NDArray[np.int64]:
@@ -285,24 +307,6 @@ def _twins(found: Deduped) -> NDArray[np.int64]:
     twins = of_cluster[found.cluster]
     twins[twins == np.arange(len(twins))] = -1
     return twins
-
-
-def _tell(face: Face, tally: _Tally, total: int, column: str | None) -> None:
-    lines = []
-    for reason, count in sorted(tally.counts.items(), key=lambda item: -item[1]):
-        row = tally.first[reason]
-        lines.append(
-            {
-                "reason": reason,
-                "rows": f"{count:,}",
-                "share": f"{count / total:.1%}",
-                "for example": row["removed_from"],
-                "like": row["duplicate_of"] or "",
-                "text": _snippet(row, column),
-            }
-        )
-    if lines:
-        face.table("taken out", ("reason", "rows", "share", "for example", "like", "text"), lines)
 
 
 def _whole_text(row: Mapping[str, Any], column: str | None) -> str:

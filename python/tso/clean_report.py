@@ -33,7 +33,7 @@ MEANINGS = {
 
 @dataclass(slots=True)
 class Album:
-    """Rows to be shown, chosen before the files are read once more: it sees every row as it passes by."""
+    """Rows to be shown, chosen before the files are read once more."""
 
     found: Deduped
     twins: NDArray[np.int64]  # for each row the one that stays for it, -1 where there is none
@@ -54,9 +54,9 @@ class Album:
         wanted += [int(self.twins[row]) for row in wanted] + [row for row, _ in self.largest]
         self.seen = dict.fromkeys(row for row in wanted if row >= 0)
 
-    def see(self, number: int, values: Mapping[str, Any], place: str) -> None:
-        if number in self.seen:
-            self.seen[number] = (place, self.text(values))
+    def see(self, rows: Mapping[int, Mapping[str, Any]], places: Mapping[int, str]) -> None:
+        """The rows by number, and where they stood."""
+        self.seen = {number: (places[number], self.text(rows[number])) for number in self.seen}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from tso.errors import DataError
@@ -42,8 +43,34 @@ def check_column(name: str, names: Iterable[str]) -> None:
         raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
 
 
-def holds_ids(column: Iterable[Any]) -> bool | None:
-    """Whether a column holds lists of whole numbers, as far as its first value says; None where it has none."""
+def are_ids(kind: Any) -> bool:
+    """Whether an Arrow type is one of lists of whole numbers."""
+    import pyarrow as pa
+
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    return bool(is_list and pa.types.is_integer(kind.value_type))
+
+
+def values(column: Any) -> Sequence[Any]:
+    """A column as Python values."""
+    return list(column) if isinstance(column, list) else column.to_pylist()
+
+
+@contextmanager
+def one_table() -> Iterator[None]:
+    """What does not fit one Arrow table, as a line that says what to do."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except pa.ArrowException as err:
+        raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
+
+
+def holds_ids(column: Any) -> bool | None:
+    """Whether a column holds lists of whole numbers, as its Arrow type or its first value says; None where it has none."""
+    if hasattr(column, "type"):
+        return are_ids(column.type)
     first = next((value for value in column if value), None)
     return None if first is None else isinstance(first, list) and isinstance(first[0], int)
 

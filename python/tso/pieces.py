@@ -46,10 +46,6 @@ class Piece:
         """Record batches of a piece of a table."""
         return rows.columns(self.file, names, self.part)
 
-    def names(self) -> tuple[str, ...]:
-        """The columns of a piece of a table that has rows."""
-        return tuple(next((batch.schema.names for batch in self.columns()), ()))
-
     @property
     def is_table(self) -> bool:
         return self.file.suffix.lower() in rows.TABLES
@@ -121,8 +117,8 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
     """As for lines, but every row has all columns, and only the first value of one says whether it holds ids."""
-    names, count, scores, without = piece.names(), 0, [np.zeros(0)], ""
-    wanted = [score] if score in names else []
+    names, count, scores, without = tuple(rows.schema(piece.file).names), 0, [np.zeros(0)], ""
+    wanted = [score] if score is not None and score in names else []
     for batch in piece.columns(wanted):
         found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
         bad = None if score is None else fields.first_without_number(found)
@@ -183,6 +179,6 @@ def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
 def _column(piece: Piece, name: str) -> Any:
     import pyarrow as pa
 
-    if name in piece.names():
+    if name in rows.schema(piece.file).names:
         return pa.chunked_array([batch.column(0) for batch in piece.columns([name])])
     return pa.nulls(sum(map(len, piece.columns([]))), pa.list_(pa.int64()))

@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -79,8 +79,7 @@ def parts(path: Path, size: int) -> list[Part | None]:
     if suffix == ".parquet":
         return [*_parts_of_groups(_groups(path), size)]
     if suffix == ".arrow":
-        count = sum(len(batch) for batch in columns(path))
-        return [*_ranges(0, count, -(-path.stat().st_size // size))]
+        return [*_ranges(0, count(path), -(-path.stat().st_size // size))]
     if suffix in (".jsonl", ".ndjson"):
         return _parts_of_lines(path, size)
     return [None]
@@ -105,6 +104,28 @@ def columns(path: Path, names: Sequence[str] | None = None, part: Part | None = 
     kind, opened = ("Parquet", _parquet) if path.suffix.lower() == ".parquet" else ("Arrow", _arrow)
     with _readable(path, kind, pa.ArrowException):
         yield from opened(path, names, part)
+
+
+def schema(path: Path) -> Any:
+    """The Arrow schema of a table. Raises DataError where it cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if path.suffix.lower() == ".parquet":
+        with _readable(path, "Parquet", pa.ArrowException):
+            return pq.read_schema(path)
+    with _readable(path, "Arrow", pa.ArrowException), _opened_arrow(path) as (found, _):
+        return found
+
+
+def count(path: Path) -> int:
+    """The rows of a table. Raises DataError where it cannot be read."""
+    import pyarrow as pa
+
+    if path.suffix.lower() == ".parquet":
+        return sum(rows for rows, _ in _groups(path))
+    with _readable(path, "Arrow", pa.ArrowException), _opened_arrow(path) as (_, batches):
+        return sum(map(len, batches))
 
 
 def digest(source: Path) -> str:
@@ -251,16 +272,7 @@ def _of_rows(metadata: Any, part: Part) -> tuple[list[int], int]:
 
 
 def _arrow(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
-    """Streams, as datasets writes them, and files, as Feather is."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        if source.read(6) == b"ARROW1":
-            opened = pa.ipc.open_file(source)
-            batches = (opened.get_batch(number) for number in range(opened.num_record_batches))
-        else:
-            source.seek(0)
-            batches = pa.ipc.open_stream(source)
+    with _opened_arrow(path) as (_, batches):
         start = 0
         for batch in batches:
             found = batch if names is None else batch.select(list(names))
@@ -270,6 +282,21 @@ def _arrow(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterat
             start += len(batch)
             for at in range(0, len(found), _BATCH_ROWS):
                 yield found.slice(at, _BATCH_ROWS)
+
+
+@contextmanager
+def _opened_arrow(path: Path) -> Iterator[tuple[Any, Iterable[Any]]]:
+    """Schema and batches of a stream, as datasets writes them, or of a file, as Feather is."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(path)) as source:
+        if source.read(6) == b"ARROW1":
+            file = pa.ipc.open_file(source)
+            yield file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
+        else:
+            source.seek(0)
+            stream = pa.ipc.open_stream(source)
+            yield stream.schema, stream
 
 
 # --- JSON

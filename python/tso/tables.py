@@ -1,62 +1,209 @@
-"""The rows of files as the data tools take and give them: in with the place where each stood, out whole or not at all."""
+"""The rows of files as the data tools take them: by column or a chunk at a time, each with the place where it stood.
+
+Rows of Parquet and Arrow files stay in them and pass by as Arrow, so that token ids never become Python's numbers. Lines
+of JSON are held as they were read, or read again each time where there is no room for them.
+"""
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tso import fields, rows
 from tso.errors import DataError
 from tso.progress import Face
 
-SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
-_AT_ONCE = 1 << 10  # rows that are Python values at a time
-_ROWS, _BYTES = 1 << 16, 64 << 20  # of a row group at most, about
+_CHUNK = 1 << 10  # rows
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """The rows of some files that can be used, and where each stood."""
+class Chunk:
+    """Neighbouring rows. rows: an Arrow record batch or a list; place: where the row at a position in it stood."""
+
+    first: int
+    rows: Any
+    place: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def values(self, position: int) -> Mapping[str, Any]:
+        row: Mapping[str, Any] = (
+            self.rows[position] if isinstance(self.rows, list) else self.rows.slice(position, 1).to_pylist()[0]
+        )
+        return row
+
+    def take(self, positions: NDArray[np.int64]) -> Any:
+        """The rows at these positions, as a list or a record batch."""
+        return [self.rows[i] for i in positions.tolist()] if isinstance(self.rows, list) else self.rows.take(positions)
+
+
+class Source(Protocol):
+    """The rows that can be used of some files or folders, numbered through."""
+
+    @property
+    def paths(self) -> tuple[Path, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def chunks(self) -> Iterator[Chunk]: ...
+
+    def schema(self) -> Any:
+        """The Arrow schema of all rows; None where the types are not known before all rows are."""
+
+
+class Columns(Source, Protocol):
+    """A source that also gives whole columns."""
+
+    def names(self) -> list[str]: ...
+
+    def column(self, name: str) -> Any:
+        """Every row's value, None where it has none: a list, or an Arrow column where all are lists of token ids."""
+
+    def all_have(self, names: Sequence[str]) -> bool:
+        """Whether every row has all of these columns."""
+
+    def place(self, number: int) -> str:
+        """Where a row stood, in words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Rows that were read."""
 
     paths: tuple[Path, ...]
     values: list[Mapping[str, Any]]
     places: list[str]
 
-    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
-        return zip(self.values, self.places, strict=True)
+    def __len__(self) -> int:
+        return len(self.values)
 
-    def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self.values]
+    def chunks(self) -> Iterator[Chunk]:
+        yield Chunk(0, self.values, self.place)
+
+    def schema(self) -> Any:
+        return None
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for row in self.values for name in row))
 
+    def column(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self.values]
+
+    def all_have(self, names: Sequence[str]) -> bool:
+        return all(name in row for row in self.values for name in names)
+
+    def place(self, number: int) -> str:
+        return self.places[number]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Rows of Parquet and Arrow files. files: each with the path of `paths` that it is of, and the rows before it."""
+
+    paths: tuple[Path, ...]
+    files: tuple[tuple[Path, Path, int], ...]
+    count: int
+
+    @classmethod
+    def of(cls, paths: Sequence[Path], option: str = "input") -> Tables | None:
+        """None where any of the files is none of these kinds."""
+        files, count = [], 0
+        for path in paths:
+            for file, _ in rows.files(path, option):
+                if file.suffix.lower() not in rows.TABLES:
+                    return None
+                files.append((path, file, count))
+                count += rows.count(file)
+        return cls(tuple(paths), tuple(files), count)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def chunks(self) -> Iterator[Chunk]:
+        first = 0
+        for _, file, start in self.files:
+            for batch in rows.columns(file) if first == start else ():
+                yield Chunk(first, batch, partial(self._place, first))
+                first += len(batch)
+        if first != self.count:
+            raise _changed(self.paths)
+
+    def schema(self) -> Any:
+        import pyarrow as pa
+
+        with fields.one_table():
+            return pa.unify_schemas([rows.schema(file) for _, file, _ in self.files])
+
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(name for _, file, _ in self.files for name in rows.schema(file).names))
+
+    def column(self, name: str) -> Any:
+        import pyarrow as pa
+
+        found = []
+        for _, file, _ in self.files:
+            there = name in rows.schema(file).names
+            found += [
+                batch.column(0) if there else pa.nulls(len(batch)) for batch in rows.columns(file, [name] * there)
+            ]
+        if found and all(fields.are_ids(part.type) and part.type == found[0].type for part in found):
+            return pa.chunked_array(found)
+        return [value for part in found for value in part.to_pylist()]
+
+    def all_have(self, names: Sequence[str]) -> bool:
+        return all(name in rows.schema(file).names for _, file, _ in self.files for name in names)
+
+    def _place(self, first: int, position: int) -> str:
+        return self.place(first + position)
+
+    def place(self, number: int) -> str:
+        path, file, start = self.files[bisect_right(self.files, number, key=lambda entry: entry[2]) - 1]
+        return f"{path} {rows.Row(file, number - start + 1).where(path)}"
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The same, but the rows stay in their files and are read each time they are asked for."""
+    """Lines that stay in their files and are read each time they are asked for."""
 
     paths: tuple[Path, ...]
     count: int
 
-    def __iter__(self) -> Iterator[tuple[Mapping[str, Any], str]]:
+    def __len__(self) -> int:
+        return self.count
+
+    def chunks(self) -> Iterator[Chunk]:
         found = ((values, place) for values, place, problem in _lines(self.paths) if not problem)
-        number = 0
-        for number, row in enumerate(found, 1):
-            if number > self.count:
+        first = 0
+        while part := list(islice(found, _CHUNK)):
+            if first + len(part) > self.count:
                 break
-            yield row
-        if number != self.count:
-            raise DataError(f"{', '.join(map(str, self.paths))} changed while it was read; run it again")
+            yield Chunk(first, [values for values, _ in part], [place for _, place in part].__getitem__)
+            first += len(part)
+        if part or first != self.count:
+            raise _changed(self.paths)
+
+    def schema(self) -> Any:
+        return None
 
 
-def read(paths: Sequence[Path], face: Face, option: str = "input") -> Source:
+def read(paths: Sequence[Path], face: Face, option: str = "input") -> Columns:
     """All rows of files or folders, one source after the other. Lines that hold no row are named and left out."""
+    found: Columns = Tables.of(paths, option) or _read_lines(paths, face, option)
+    if not len(found):
+        raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
+    return found
+
+
+def _read_lines(paths: Sequence[Path], face: Face, option: str) -> Lines:
     values, places, bad = [], [], []
     for row, where, problem in _lines(paths, option):
         if problem:
@@ -66,9 +213,7 @@ def read(paths: Sequence[Path], face: Face, option: str = "input") -> Source:
         places.append(where)
     for remark in fields.left_out(bad, len(bad)):
         face.warn(remark)
-    if not values:
-        raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
-    return Source(tuple(paths), values, places)
+    return Lines(tuple(paths), values, places)
 
 
 def _lines(paths: Sequence[Path], option: str = "input") -> Iterator[tuple[Mapping[str, Any], str, str]]:
@@ -78,63 +223,5 @@ def _lines(paths: Sequence[Path], option: str = "input") -> Iterator[tuple[Mappi
             yield row.values, f"{path} {row.where(path)}", fields.problem(row)
 
 
-def check_output(path: Path, overwrite: bool) -> str:
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), None)
-    if suffix is None:
-        raise DataError(f"{path}: the output's name has to end in {', '.join(SUFFIXES)}")
-    if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; give another name, or --overwrite")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}")
-    return suffix
-
-
-def write(
-    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str] = ()
-) -> None:
-    """Whole or not at all: under another name first. Rows have the columns of `source`, and texts named in `more`."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        if path.name.lower().endswith(".parquet"):
-            _write_parquet(draft, values, source, more)
-        else:
-            packed = path.name.lower().endswith(".gz")
-            with gzip.open(draft, "wt", encoding="utf-8") if packed else draft.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in values)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _write_parquet(
-    path: Path, values: Iterable[Mapping[str, Any]], source: Source | Files | None, more: Sequence[str]
-) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        if source is None or any(p.suffix.lower() != ".parquet" for p in source.paths):
-            pq.write_table(_table(list(values)), path)
-            return
-        schema = pa.unify_schemas([pq.read_schema(p) for p in source.paths])
-        types = {**{field.name: field for field in schema}, **{name: pa.field(name, pa.string()) for name in more}}
-        schema, rows_left = pa.schema(types.values(), schema.metadata), iter(values)
-        with pq.ParquetWriter(path, schema) as file:
-            group = schema.empty_table()
-            while batch := list(islice(rows_left, _AT_ONCE)):
-                group = pa.concat_tables([group, pa.Table.from_pylist(batch, schema=schema)])
-                if len(group) >= _ROWS or group.nbytes >= _BYTES:
-                    file.write_table(group)
-                    group = schema.empty_table()
-            if len(group):
-                file.write_table(group)
-    except pa.ArrowException as err:
-        raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
-
-
-def _table(values: list[Mapping[str, Any]]) -> Any:
-    """Rows whose types are not known before all of them are: a column for every name that any of them has."""
-    import pyarrow as pa
-
-    names = dict.fromkeys(name for row in values for name in row)
-    return pa.table({name: [row.get(name) for row in values] for name in names})
+def _changed(paths: Sequence[Path]) -> DataError:
+    return DataError(f"{', '.join(map(str, paths))} changed while it was read; run it again")
