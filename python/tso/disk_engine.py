@@ -12,14 +12,14 @@ import pickle
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, BinaryIO
 
 from tso.errors import DataError
 from tso.parts import Pool
 
-_SMALL = 1 << 12  # bytes that are no trouble to keep in memory
 _ALIGN = 64  # bytes, as Arrow wants its buffers
 
 
@@ -31,7 +31,7 @@ class DiskPool:
         self._made = 0
 
     def start(self, work: Callable[..., Iterable[Any]], *args: Any, returns: int = 1) -> list[Any]:
-        found = [self.share(entry) for entry in work(*(_value(arg) for arg in args))]
+        found = self._keep(work(*(_value(arg) for arg in args)))
         if len(found) != returns:
             raise AssertionError(f"{work.__name__} returned {len(found)} entries, {returns} were expected")
         return found
@@ -40,39 +40,54 @@ class DiskPool:
         return [_value(handle) for handle in handles]
 
     def share(self, value: Any) -> Any:
-        buffers: list[pickle.PickleBuffer] = []
-        data = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        parts = [buffer.raw() for buffer in buffers]
-        if len(data) + sum(part.nbytes for part in parts) <= _SMALL:
-            return _Kept(value=value)
+        return self._keep([value])[0]
+
+    def _keep(self, values: Iterable[Any]) -> list[_Kept]:
+        """All values in one file, each as it comes."""
         self._made += 1
-        path = self._folder / f"{self._made}.pickle"
-        spans = []
-        with path.open("wb") as file:
-            for part in parts:
-                file.write(bytes(-file.tell() % _ALIGN))
-                spans.append((file.tell(), part.nbytes))
-                file.write(part)
-        return _Kept(data=data, path=path, spans=spans)
+        kept = _File(self._folder / f"{self._made}.pickle")
+        with kept.path.open("wb") as file:
+            return [_Kept(kept, *_write(file, value)) for value in values]
 
 
+class _File:
+    """A file that goes with this object."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        weakref.finalize(self, _remove, path)
+
+
+Span = tuple[int, int]  # first byte, and bytes
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
-    """A value in memory; or its large buffers in a file, which goes with this object, and the rest of it in `data`."""
+    """A value in a file: its large buffers, and all else."""
 
-    def __init__(
-        self, value: Any = None, data: bytes = b"", path: Path | None = None, spans: Sequence[tuple[int, int]] = ()
-    ) -> None:
-        self._value, self._data, self._path, self._spans = value, data, path, spans
-        if path is not None:
-            weakref.finalize(self, _remove, path)
+    file: _File
+    buffers: Sequence[Span]
+    rest: Span
 
     def value(self) -> Any:
-        if self._path is None:
-            return self._value
-        with self._path.open("rb") as file:
+        with self.file.path.open("rb") as file:
             whole = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        buffers = [whole[start : start + size] for start, size in self.buffers]
         # The bytes were written by this process and lie in a folder that only its user can read.
-        return pickle.loads(self._data, buffers=[whole[start : start + size] for start, size in self._spans])
+        return pickle.loads(whole[self.rest[0] : sum(self.rest)], buffers=buffers)
+
+
+def _write(file: BinaryIO, value: Any) -> tuple[list[Span], Span]:
+    parts: list[pickle.PickleBuffer] = []
+    rest = pickle.dumps(value, protocol=5, buffer_callback=parts.append)
+    return [_append(file, part.raw()) for part in parts], _append(file, rest)
+
+
+def _append(file: BinaryIO, part: bytes | memoryview) -> Span:
+    file.write(bytes(-file.tell() % _ALIGN))
+    start = file.tell()
+    file.write(part)
+    return start, len(part)
 
 
 @contextmanager

@@ -63,6 +63,8 @@ def one_table() -> Iterator[None]:
 
     try:
         yield
+    except MemoryError:
+        raise
     except pa.ArrowException as err:
         raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
 

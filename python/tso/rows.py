@@ -148,7 +148,7 @@ def _readable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]
     expected: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
     try:
         yield
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except expected as err:
         said = getattr(err, "strerror", None) or (str(err).splitlines() or [type(err).__name__])[0]
@@ -243,45 +243,36 @@ def _ranges(first: int, end: int, count: int) -> Iterator[Part]:
 def _parquet(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
-    # Without the buffer a whole column of a row group would be read before its first row.
+    # Without the buffer a whole column of a row group would be read before its first row; and group by group, since
+    # Arrow lets go of the bytes of none before it has read the last.
     with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
-        groups, skip, left = None, 0, file.metadata.num_rows
+        start = 0
+        for group in range(file.metadata.num_row_groups):
+            first, start = start, start + file.metadata.row_group(group).num_rows
+            if part is None or (first < part.end and part.first < start):
+                batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
+                yield from _of_part(batches, names, part, first)
+
+
+def _of_part(batches: Iterable[Any], names: Sequence[str] | None, part: Part | None, start: int) -> Iterator[Any]:
+    """Of batches, whose first row has this number, what a part holds of the columns."""
+    for batch in batches:
+        found = batch if names is None or batch.schema.names == list(names) else batch.select(list(names))
         if part is not None:
-            groups, skip = _of_rows(file.metadata, part)
-            left = part.end - part.first
-        for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=names):
-            first = min(skip, len(batch))
-            found = (batch if names is None else batch.select(list(names))).slice(first, left)
-            skip, left = skip - first, left - len(found)
+            first = min(max(part.first - start, 0), len(batch))
+            found = found.slice(first, max(part.end - start - first, 0))
+        start += len(batch)
+        if len(found):
             yield found
-            if not left:
-                break
-
-
-def _of_rows(metadata: Any, part: Part) -> tuple[list[int], int]:
-    """The row groups that hold the rows of a part, and how many rows of the first come before them."""
-    groups: list[int] = []
-    skip = start = 0
-    for number in range(metadata.num_row_groups):
-        end = start + metadata.row_group(number).num_rows
-        if start < part.end and part.first < end:
-            skip = skip if groups else part.first - start
-            groups.append(number)
-        start = end
-    return groups, skip
+        if part is not None and start >= part.end:
+            return
 
 
 def _arrow(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
     with _opened_arrow(path) as (_, batches):
-        start = 0
-        for batch in batches:
-            found = batch if names is None else batch.select(list(names))
-            if part is not None:
-                first = min(max(part.first - start, 0), len(batch))
-                found = found.slice(first, max(part.end - start - first, 0))
-            start += len(batch)
-            for at in range(0, len(found), _BATCH_ROWS):
-                yield found.slice(at, _BATCH_ROWS)
+        for batch in _of_part(batches, names, part, 0):
+            for at in range(0, len(batch), _BATCH_ROWS):
+                yield batch.slice(at, _BATCH_ROWS)
 
 
 @contextmanager

@@ -30,6 +30,9 @@ def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
         # One line, also where a judge or a library put a longer message into it.
         print("error: " + " ".join(line.strip() for line in str(err).splitlines()), file=sys.stderr)
         return 2
+    except MemoryError as err:
+        print(f"error: out of memory ({err or 'no more can be had'}); nothing unfinished was kept", file=sys.stderr)
+        return 2
     except OSError as err:
         if err.errno == 28:  # ENOSPC
             print(
