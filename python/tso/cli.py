@@ -61,7 +61,7 @@ def _add_dedup(commands: Any) -> None:
         "--engine",
         choices=["local", "disk", "ray"],
         default="local",
-        help="disk: piece by piece through files, in less memory; ray: on the machines of a cluster",
+        help="disk: piece by piece through files, for more texts than fit into memory; ray: on the machines of a cluster",
     )
     command.add_argument("--ray-address", help="host:port of the Ray cluster (default: RAY_ADDRESS, or one here)")
     command.add_argument("--work-dir", type=Path, help="where --engine disk puts its files (default: temporary files)")
