@@ -214,7 +214,7 @@ def cases(scale: int) -> tuple[list[Case], Case]:
     return found, Case("plan, tso", 1_000_000 // scale, 1_000)
 
 
-def describe(folder: Path) -> list[str]:
+def describe(folder: Path, rounds: int) -> list[str]:
     mounts = [line.split()[1:3] for line in Path("/proc/mounts").read_text().splitlines()]
     kind = max((m for m in mounts if folder.is_relative_to(m[0])), key=lambda m: len(m[0]))[1]
     memory = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
@@ -223,7 +223,7 @@ def describe(folder: Path) -> list[str]:
         f"date: {date.today().isoformat()}",
         f"machine: {machine}; {platform.system()} {platform.machine()}; file system {kind}",
         f"versions: Python {platform.python_version()}, its SQLite {sqlite3.sqlite_version}",
-        "command: python benchmarks/ledger.py " + " ".join(sys.argv[1:]),
+        f"command: python benchmarks/ledger.py --folder FOLDER --rounds {rounds}",
         "",
         f"{'':22}{'draws':>13}{'batch':>8}{'seconds':>10}{'draws/s':>14}{'peak MiB':>10}",
     ]
@@ -235,7 +235,7 @@ def run_all(args: argparse.Namespace) -> None:
         for case in rounded:
             case.run(args.folder)
     large.run(args.folder)
-    lines = describe(args.folder.resolve())
+    lines = describe(args.folder.resolve(), args.rounds)
     for case in [*rounded, large]:
         lines += case.rows()
     print("\n".join(lines))

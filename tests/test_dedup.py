@@ -266,19 +266,6 @@ def test_a_panic_becomes_an_error():
         _core._panic("boom")
 
 
-def test_ctrl_c_stops_a_long_call():
-    script = (
-        "import signal, numpy as np\n"
-        "from tso.dedup import dedup_texts\n"
-        "values = np.random.default_rng(0).integers(0, 3, 4_000_000)\n"
-        "signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
-        "signal.signal(signal.SIGALRM, signal.default_int_handler)\n"
-        "dedup_texts((values, np.arange(0, 4_000_001, 200)), ngram=2, threshold=0.3, mode='exact', threads=1)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
-    assert "KeyboardInterrupt" in done.stderr
-
-
 def test_importing_tso_brings_no_heavy_package():
     script = "import sys, tso; sys.exit(any(name in sys.modules for name in ('torch', 'transformers')))"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
