@@ -33,6 +33,12 @@ LOG_ODDS_STEP: Check = (lambda x: 0 <= x <= 100, "must be log-odds between 0 and
 TEMPERATURE: Check = (lambda x: x == 0 or 0.001 <= x < math.inf, "must be 0 (greedy), or at least 0.001 and finite")
 THREADS: Check = (lambda x: 1 <= x <= 1024, "must be between 1 and 1024")
 NAMED: Check = (lambda x: bool(x.strip()), "must not be empty")
+ODD: Check = (lambda x: x > 0 and x % 2 == 1, "must be an odd number, so that votes have a majority")
+# As a share, or as a number; a number says at once how many calls may be paid for.
+BUDGET: Check = (
+    lambda x: 0 < x <= 1 or (x < math.inf and x == int(x) > 1),
+    "must be a share above 0 and up to 1, or a whole number of pairs from 2",
+)
 
 
 def one_of(*names: str) -> Check:
@@ -140,10 +146,27 @@ class PairSection:
 
 
 @dataclass(frozen=True)
+class JudgeSection:
+    """A model that compares the two sides of a pair, in both orders."""
+
+    model: str | None = option(None, NAMED)  # policy (as it stands), start, a hub name or a folder; None: no judge
+    votes: int = option(1, ODD)  # draws in each order, whose majority counts; 3 or more need a temperature
+    temperature: float = option(0.0, TEMPERATURE)  # of the judge's draws, as in a cell
+    max_new_tokens: int = option(160, POSITIVE)  # of a reply; one that is cut off can seldom be read
+    retries: int = option(2, NOT_NEGATIVE)  # further calls where a reply could not be read, before it counts as failed
+    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together
+    # Of an iteration's pairs, judge only this share, or this number where it is above 1: those whose labels are most
+    # likely wrong. None: all.
+    budget: float | None = option(None, BUDGET)
+    rubric: str | None = option(None, NAMED)  # text file that says what makes an answer better; None: the built-in one
+
+
+@dataclass(frozen=True)
 class CorrectSection:
     rule: str | None = option(None)  # package.module:function(prompt, response) -> score in 0..1
     margin: float = option(0.1, NOT_NEGATIVE)  # scores closer than this are a tie
     bad_below: float = option(0.2, SHARE)  # both below: both bad
+    judge: JudgeSection = field(default_factory=JudgeSection)  # an AI judge; outranks the rule
     recorded: str | None = option(None)  # JSONL of corrections by pair id
     # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
@@ -278,7 +301,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse_override(word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
     parts = key.split(".")
-    if not equals or len(parts) != 2 or not all(parts):
+    if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"{word!r} is not of the form section.key=value, for example training.learning_rate=1e-6")
     try:
         value = yaml.safe_load(text) if text else ""
@@ -286,14 +309,17 @@ def _parse_override(word: str) -> dict[str, Any]:
         value = text  # a plain word with YAML's special characters in it, such as a Windows path
     if value is not None and not isinstance(value, str) and _takes_text(*parts):
         value = text  # YAML takes words such as no and judge: for something else
-    return {parts[0]: {parts[1]: value}}
+    for part in reversed(parts):
+        value = {part: value}
+    return typing.cast(dict[str, Any], value)
 
 
-def _takes_text(section: str, key: str) -> bool:
-    """Whether the option is text, or text or nothing."""
-    sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
-    hints = typing.get_type_hints(sections[section]) if section in sections else {}
-    return hints.get(key) in (str, str | None)
+def _takes_text(*parts: str) -> bool:
+    """Whether the option of that name, section by section, is text, or text or nothing."""
+    hint: Any = Config
+    for part in parts:
+        hint = typing.get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+    return hint in (str, str | None)
 
 
 def _merge(tree: dict[str, Any], extra: dict[str, Any], where: str) -> None:
@@ -390,5 +416,11 @@ def _check_whole(config: Config) -> None:
         raise ConfigError(f"matrix.cells: the name {twice[0]!r} is used twice; every cell needs a name of its own")
     if not any(cell.model != "human" and cell.draws > 0 for cell in config.matrix.cells):
         raise ConfigError("matrix.cells: at least one cell with a model and draws of 1 or more is needed")
+    judge = config.correct.judge
+    if judge.votes > 1 and judge.temperature == 0:
+        raise ConfigError(
+            f"correct.judge.votes={judge.votes} with correct.judge.temperature=0 would ask for the same reply again; "
+            "give a temperature, such as 0.7, or votes=1"
+        )
     if config.data.max_prompt_tokens >= config.training.max_length:
         raise ConfigError("data.max_prompt_tokens must be smaller than training.max_length, to leave room for answers")

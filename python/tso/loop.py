@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tso import export, matrix, pair, report
 from tso.config import Config, to_yaml
+from tso.correct import judge_model
 from tso.correct import stage as correcting
 from tso.errors import ConfigError
 from tso.measure import conclude, measure
@@ -71,7 +72,8 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     implicit_rewards(store, config, iteration, face)
     pair.make_pairs(store, config.pair, iteration)
     store.balance(iteration)
-    correcting.correct(store, config.correct, iteration, training.encoder(store), face)
+    judge = judge_model.load(store, config, iteration)
+    correcting.correct(store, config.correct, iteration, training.encoder(store), face, judge=judge)
     pair.settle(store, config.pair, iteration)
     correcting.learn_strengths(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)

@@ -12,7 +12,7 @@ import torch
 from tso import config as config_module
 from tso import matrix, rows
 from tso.config import CellSection, Config
-from tso.correct import recorded, rule
+from tso.correct import judge_model, recorded, rule
 from tso.errors import ConfigError, DataError
 from tso.models import (
     convert_gguf,
@@ -60,6 +60,7 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     _preflight(config)
     if store.done(0, "start"):
         _same_prompts(store, config)
+        judge_model.check(store, config)
         located(store.folder, *store.checkpoint(0, "policy"))
     else:
         _begin(store, config, face)
@@ -88,6 +89,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     if len(left_out) > 10:
         face.warn(f"... and {len(left_out) - 10} more rows of {len(left_out)} left out")
     _check_room(config, longest, where, {name: str(folder) for name, folder in others.items()})
+    judge = judge_model.begin(config, where, longest)
     model = load_model(where, dtype=getattr(torch, config.model.dtype), device=torch.device("cpu"))
     head_of(model)  # what cannot be trained is refused before anything is sampled
     scale = scale_of(model) if config.model.scale is None else config.model.scale
@@ -99,6 +101,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
         "threads": config.model.threads or cores(),
         "scale": scale,
         "bases": {name: (str(folder), identity_of(folder)) for name, folder in others.items()},
+        "judge": judge,
         "rejected": len(left_out),
         "settings": identity(config),
         "prompts_sha256": rows.digest(Path(config.data.prompts)),

@@ -9,6 +9,8 @@ from dataclasses import replace
 from tso.config import CorrectSection
 from tso.correct import recorded, rule
 from tso.correct.base import apply, directed, strongest
+from tso.correct.calls import Judge
+from tso.correct.judge import Judged, judge_pairs
 from tso.correct.strengths import fit
 from tso.errors import DataError
 from tso.progress import Face
@@ -20,9 +22,15 @@ SCORES_A_UNIT = 64  # answers; a kill loses no more of a judge's work
 
 
 def correct(
-    store: RunStore, options: CorrectSection, iteration: int, encode: Encode, face: Face, purpose: str = "train"
+    store: RunStore,
+    options: CorrectSection,
+    iteration: int,
+    encode: Encode,
+    face: Face,
+    purpose: str = "train",
+    judge: Judge | None = None,
 ) -> None:
-    """Write corrections, new labels and drops of an iteration's pairs, as one unit; scores before, as they come."""
+    """Write corrections, new labels and drops of an iteration's pairs, as one unit; scores and calls before, as they come."""
     stage = f"correct/{purpose}"
     if store.done(iteration, stage):
         return
@@ -30,6 +38,9 @@ def correct(
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
     given = _recorded(store, options)
+    judged = Judged({}, {})
+    if judge is not None:
+        judged = judge_pairs(store, judge, options, iteration, purpose, given.keys(), face)
     corrections: list[Correction] = []
     labels: list[tuple[str, Label]] = []
     drops: list[tuple[str, str, str]] = []
@@ -39,21 +50,22 @@ def correct(
     next_id = store.free_response_id()
     used = 0
     for pair in pairs:
-        rules = [_by_rule(pair, scores, options)] if options.rule else []
+        machines = [_by_rule(pair, scores, options)] if options.rule else []
+        machines += [judged.corrections[pair.id]] if pair.id in judged.corrections else []
         people = given.pop(pair.id, [])
         used += len(people)
-        best = strongest([*rules, *people]) if rules or people else None
+        best = strongest([*machines, *people]) if machines or people else None
         basis = pair
-        if best is not None and best.source == "human" and rules:
+        if best is not None and best.source == "human" and machines:
             # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
-            shown = apply(pair, strongest(rules), options).label
+            shown = apply(pair, strongest(machines), options).label
             basis = pair if shown is None else replace(pair, label=shown)
         edited = None
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
             edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
         outcome = apply(basis, best, options, edited)
-        corrections += [*rules, *people]
+        corrections += [*machines, *people]
         if outcome.label is None:
             drops.append((pair.id, outcome.dropped, best.reason if best else ""))
         elif outcome.label != pair.label:
@@ -73,7 +85,9 @@ def correct(
             _correction_rows(store, iteration, [*corrections, *late]),
             label_rows(store.next_id("labels", "label_id"), iteration, labels),
             drop_rows(iteration, stage, "pair", drops),
-            metric_rows(iteration, 0, _metrics(len(corrections), ties, decided) if purpose == "train" else {}),
+            metric_rows(
+                iteration, 0, _metrics(len(corrections), ties, decided) | judged.metrics if purpose == "train" else {}
+            ),
         ),
         info=dict(counts),
     )

@@ -50,7 +50,7 @@ class TransformersSampler:
         draws = torch.from_numpy(uniforms([r.seed for r in requests], steps)).to(self.device)
         stops = stop_ids(loaded, tokenizer)
         rows = complete(loaded, ids, draws, decodings, stops, tokenizer.pad_token_id)
-        return [_answer(tokenizer, row, stops) for row in rows]
+        return [_answer(tokenizer, row, stops, len(read)) for row, read in zip(rows, ids, strict=True)]
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
@@ -121,11 +121,11 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({tokenizer.eos_token_id, *more})
 
 
-def _answer(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Answer:
+def _answer(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int], read: int) -> Answer:
     end = next((i for i, token in enumerate(row) if token in stops), None)
     if end is None:
-        return Answer(_text(tokenizer, row), tuple(row), "length")
-    return Answer(_text(tokenizer, row[:end]), tuple(row[: end + 1]), "stop")
+        return Answer(_text(tokenizer, row), tuple(row), "length", read)
+    return Answer(_text(tokenizer, row[:end]), tuple(row[: end + 1]), "stop", read)
 
 
 def _text(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> str:

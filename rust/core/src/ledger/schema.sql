@@ -162,6 +162,33 @@ CREATE TABLE scores (
     PRIMARY KEY (response_id, judge)
 ) STRICT;
 
+-- Which pairs an AI judge was to judge, the most worthwhile first.
+CREATE TABLE judge_pairs (
+    iteration      INTEGER NOT NULL,
+    pair_id        TEXT NOT NULL REFERENCES pairs,
+    judge          TEXT NOT NULL,
+    revision       TEXT NOT NULL,      -- what it resolved to: the sha256 of its weights
+    position       INTEGER NOT NULL,
+    expected_error REAL NOT NULL CHECK (expected_error BETWEEN 0 AND 1), -- chance that the label in force is wrong
+    PRIMARY KEY (pair_id, judge)
+) STRICT;
+
+-- Every question to an AI judge, those too whose answer could not be read.
+CREATE TABLE judge_calls (
+    iteration     INTEGER NOT NULL,
+    pair_id       TEXT NOT NULL REFERENCES pairs,
+    judge         TEXT NOT NULL,
+    shown_first   INTEGER NOT NULL REFERENCES responses, -- the response in the first place
+    vote          INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL,
+    answer        TEXT NOT NULL,       -- as the judge gave it
+    verdict       TEXT CHECK (verdict IN ('first', 'second', 'tie', 'both_bad')), -- null: none could be read
+    reason        TEXT NOT NULL,       -- the judge's; without a verdict, why none could be read
+    prompt_tokens INTEGER,             -- null: the judge's backend does not tell
+    tokens        INTEGER NOT NULL,    -- of the answer
+    PRIMARY KEY (pair_id, judge, shown_first, vote, attempt)
+) STRICT;
+
 -- Everything that left the line, and why.
 CREATE TABLE drops (
     iteration INTEGER NOT NULL,

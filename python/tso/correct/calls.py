@@ -1,0 +1,182 @@
+"""Calls of a judge: which are to be made, in which batches, and what came of each. Every batch is a unit of the store.
+
+Calls go in rounds. In the first, each pair is asked about in both orders, as often as there are votes; in the next, what
+could not be read is asked again, with the fault named and with new fences. A round and its batches follow from the rounds
+before, so a run that was killed makes the batches that an undisturbed one would have made, and none twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tso.config import JudgeSection
+from tso.correct import reply, rubric
+from tso.correct.votes import Vote
+from tso.errors import DataError, InternalError
+from tso.models import located
+from tso.progress import Face
+from tso.records import Decoding, Message, Pair, Prompt, Response
+from tso.sample.base import Answer, Request, Sampler
+from tso.store import Rows, RunStore
+
+COLUMNS = ["pair_id", "shown_first", "vote", "attempt", "answer", "verdict", "reason", "prompt_tokens", "tokens"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who is asked. path, revision: by which `models.located` finds the model; seed: the run's, of fences and draws."""
+
+    name: str
+    path: str
+    revision: str
+    sampler: Sampler
+    rubric: str
+    options: JudgeSection
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One vote on a pair in one order, which may take several attempts."""
+
+    pair: Pair
+    first: int  # response ids, in the order shown
+    second: int
+    vote: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.pair.id, self.first, self.vote
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt at a question. verdict: first, second, tie or both_bad; None, with the reason, where it failed."""
+
+    pair_id: str
+    shown_first: int
+    vote: int
+    attempt: int
+    answer: str
+    verdict: Vote
+    reason: str
+    prompt_tokens: int | None
+    tokens: int
+
+
+def make(store: RunStore, judge: Judge, iteration: int, purpose: str, pairs: Sequence[Pair], face: Face) -> list[Call]:
+    """Make every call that is not recorded yet, and return all of the iteration's calls on `pairs`."""
+    stage, options = f"judge/{purpose}", judge.options
+    texts = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
+    questions = list(_questions(pairs, texts, options.votes))
+    prompts = {p.id: p for p in store.prompts()}
+    unit = 0
+    with face.bar(f"iteration {iteration}: asking the judge", len(questions), "calls") as advance:
+        for attempt in range(options.retries + 1):
+            faults = _unread(kept(store, judge, iteration, pairs), attempt)
+            waiting = [q for q in questions if attempt == 0 or q.key in faults]
+            for start in range(0, len(waiting), options.batch_size):
+                unit += 1  # 0 is the choice of pairs
+                batch = waiting[start : start + options.batch_size]
+                if not store.done(iteration, stage, unit):
+                    requests = [_request(judge, q, prompts, texts, attempt, faults.get(q.key, "")) for q in batch]
+                    made = [_call(q, attempt, a) for q, a in zip(batch, _ask(store, judge, requests), strict=True)]
+                    store.commit(iteration, stage, _rows(iteration, judge.name, made), unit=unit)
+                advance(len(batch) if attempt == 0 else 0)
+    return kept(store, judge, iteration, pairs)
+
+
+def kept(store: RunStore, judge: Judge, iteration: int, pairs: Sequence[Pair]) -> list[Call]:
+    """The recorded calls on `pairs`, in the order in which they were made."""
+    wanted = {p.id for p in pairs}
+    rows = store.query(
+        f"SELECT {', '.join(COLUMNS)} FROM judge_calls WHERE iteration = ? AND judge = ? ORDER BY rowid",
+        (iteration, judge.name),
+    )
+    return [Call(*row) for row in rows if row[0] in wanted]
+
+
+def by_order(calls: Sequence[Call], pair: Pair) -> tuple[list[Vote], list[Vote]]:
+    """From a pair's calls, the votes with a in the first place and those with b there: of each, the last attempt."""
+    last = {(c.shown_first, c.vote): c.verdict for c in sorted(calls, key=lambda c: c.attempt)}
+    a, b = ([v for (first, _), v in last.items() if first == side] for side in (pair.response_a, pair.response_b))
+    return a, b
+
+
+def cost(calls: Sequence[Call]) -> dict[str, float]:
+    """Values for the metrics: calls, those that failed, and tokens. Without prompt tokens where no backend told them."""
+    read = [c.prompt_tokens for c in calls if c.prompt_tokens is not None]
+    counts = {
+        "judge/calls": float(len(calls)),
+        "judge/failed_calls": float(sum(c.verdict is None for c in calls)),
+        "judge/tokens": float(sum(c.tokens for c in calls)),
+    }
+    return {**counts, **({"judge/prompt_tokens": float(sum(read))} if read else {})}
+
+
+def _questions(pairs: Sequence[Pair], texts: dict[int, Response], votes: int) -> Iterator[Question]:
+    """Both orders of a pair stand together, and pairs of like length, so that little is padded."""
+    for pair in sorted(pairs, key=lambda p: (len(texts[p.response_a].text) + len(texts[p.response_b].text), p.id)):
+        for vote in range(votes):
+            yield Question(pair, pair.response_a, pair.response_b, vote)
+            yield Question(pair, pair.response_b, pair.response_a, vote)
+
+
+def _unread(calls: Sequence[Call], attempt: int) -> dict[tuple[str, int, int], str]:
+    """Faults of the attempt before `attempt`, by question."""
+    return {
+        (c.pair_id, c.shown_first, c.vote): c.reason for c in calls if c.attempt == attempt - 1 and c.verdict is None
+    }
+
+
+def _request(
+    judge: Judge, question: Question, prompts: dict[str, Prompt], texts: dict[int, Response], attempt: int, fault: str
+) -> Request:
+    pair, prompt = question.pair, prompts[question.pair.prompt_id]
+    first, second = texts[question.first].text, texts[question.second].text
+    # Both orders and all votes of an attempt share their fence: nothing but the order differs between the orders.
+    seed = f"{judge.seed}\0{pair.id}\0{attempt}"
+    fence = rubric.draw_fence(seed, [first, second, *(m.content for m in prompt.messages)])
+    text = rubric.question(judge.rubric, prompt, first, second, fence, fault)
+    options = judge.options
+    return Request(
+        Prompt(pair.id, (Message("user", text),)),  # no system message: some chat templates take none
+        Decoding(options.temperature, max_new_tokens=options.max_new_tokens),
+        _seed(f"{seed}\0{question.first == pair.response_a}\0{question.vote}"),
+        reply.SCHEMA,
+    )
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:
+    """An answer to each request, or why the judge cannot be asked that: it is too long for it, for example."""
+    model = located(store.folder, judge.path, judge.revision)
+    try:
+        answers = judge.sampler.sample(model, requests)
+    except DataError as err:
+        return [err] if len(requests) == 1 else [a for r in requests for a in _ask(store, judge, [r])]
+    if len(answers) != len(requests):
+        raise InternalError(f"the judge {judge.name} gave {len(answers)} replies to {len(requests)} questions")
+    return list(answers)
+
+
+def _call(question: Question, attempt: int, answer: Answer | DataError) -> Call:
+    place = question.pair.id, question.first, question.vote, attempt
+    if isinstance(answer, DataError):
+        return Call(*place, "", None, str(answer), None, 0)
+    said = reply.read(answer.text)
+    reason = said.reason
+    if said.verdict is None and answer.finish_reason == "length":
+        reason = f"{reason}, and was cut off at correct.judge.max_new_tokens"
+    text = reply.storable(answer.text)
+    return Call(*place, text, said.verdict, reason, answer.prompt_tokens, len(answer.token_ids))
+
+
+def _rows(iteration: int, judge: str, calls: Sequence[Call]) -> Rows:
+    values = [(iteration, judge, *(getattr(c, name) for name in COLUMNS)) for c in calls]
+    return {"judge_calls": (["iteration", "judge", *COLUMNS], values)}
