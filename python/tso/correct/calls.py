@@ -98,10 +98,16 @@ def kept(store: RunStore, judge: Judge, iteration: int, pairs: Sequence[Pair]) -
     return [Call(*row) for row in rows if row[0] in wanted]
 
 
+def final(calls: Sequence[Call]) -> list[Call]:
+    """Of each question the last attempt."""
+    found = {(c.pair_id, c.shown_first, c.vote): c for c in sorted(calls, key=lambda c: c.attempt)}
+    return list(found.values())
+
+
 def by_order(calls: Sequence[Call], pair: Pair) -> tuple[list[Vote], list[Vote]]:
-    """From a pair's calls, the votes with a in the first place and those with b there: of each, the last attempt."""
-    last = {(c.shown_first, c.vote): c.verdict for c in sorted(calls, key=lambda c: c.attempt)}
-    a, b = ([v for (first, _), v in last.items() if first == side] for side in (pair.response_a, pair.response_b))
+    """From a pair's calls, the votes with a in the first place, and those with b there."""
+    last = final(calls)
+    a, b = ([c.verdict for c in last if c.shown_first == side] for side in (pair.response_a, pair.response_b))
     return a, b
 
 

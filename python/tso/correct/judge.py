@@ -7,13 +7,14 @@ kept in calls.py, and how votes become a verdict in votes.py.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tso.config import CorrectSection
 from tso.correct import calls, choice, votes
 from tso.correct.base import directed
 from tso.correct.calls import Call, Judge
+from tso.judges import places
 from tso.progress import Face
 from tso.records import Correction, Pair
 from tso.store import Rows, RunStore
@@ -56,7 +57,7 @@ def judge_pairs(
             f"judge {judge.name}: no verdict on {len(pairs) - len(told)} of {len(pairs)} pairs; the last: {fault}"
         )
     corrections = {p.id: _correction(judge, p, findings[p.id], of_pair[p.id]) for p in told}
-    return Judged(corrections, {**votes.rates(findings), **calls.cost(made)})
+    return Judged(corrections, {**_rates(findings, made), **calls.cost(made)})
 
 
 def _chosen(
@@ -114,3 +115,12 @@ def _why(pair: Pair, finding: votes.Finding, made: Sequence[Call]) -> str:
     )
     reason = next(said, "")[:REASON]
     return f"{counted}: {reason}" if reason else counted
+
+
+def _rates(findings: Mapping[str, votes.Finding], made: Sequence[Call]) -> dict[str, float]:
+    """For the metrics: pairs asked about and those without a verdict, and how the rest came out, as in `tso.judges`."""
+    told = [f for f in findings.values() if f.verdict is not None]
+    counts = {"judge/pairs": float(len(findings)), "judge/failed": float(len(findings) - len(told))}
+    ties = {"judge/tie_rate": sum(f.verdict == "tie" for f in told) / len(told)} if told else {}
+    _, same = places((c.pair_id, c.shown_first, c.vote, c.verdict) for c in calls.final(made))
+    return {**counts, **ties, **({"judge/position_bias": same.value} if same.total else {})}

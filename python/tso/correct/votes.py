@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Vote = str | None  # first, second, tie or both_bad, as the answers were shown; None: a failed call
@@ -66,13 +66,3 @@ def reinforced(label: float, judge: float) -> float:
     """Confidence of a label that an independent judge confirms: the odds of both multiply, so that it rises."""
     both = label * judge
     return both / (both + (1 - label) * (1 - judge)) if both else 0.0
-
-
-def rates(findings: Mapping[str, Finding]) -> dict[str, float]:
-    """Shares of an iteration's judged pairs, for its metrics: without a verdict, and among the rest ties and by place."""
-    told = [f for f in findings.values() if f.verdict is not None]
-    counts = {"judge/pairs": float(len(findings)), "judge/failed": float(len(findings) - len(told))}
-    if not told:
-        return counts
-    ties = sum(f.verdict == "tie" for f in told) / len(told)
-    return {**counts, "judge/tie_rate": ties, "judge/position_bias": sum(f.by_place for f in told) / len(told)}

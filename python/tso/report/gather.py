@@ -11,6 +11,7 @@ from typing import Any
 
 from tso.errors import DataError
 from tso.records import Message
+from tso.report.judges import calls_on, judge_table
 from tso.report.shapes import (
     Answer,
     Chart,
@@ -77,6 +78,7 @@ def gather(store: RunStore) -> Report:
         charts=_charts(store),
         funnels=_funnels(store),
         strengths=_strengths(store),
+        judges=judge_table(store),
         figures=_figures(store),
         pairs=tuple(pair_history(store, p) for p in sample_pairs(store, SAMPLES)),
     )
@@ -338,6 +340,7 @@ def pair_history(store: RunStore, pair_id: str) -> History:
         messages=tuple(Message(**m) for m in json.loads(messages)),
         answers=tuple(_answer(store, side, i) for side, i in [("A", a), ("B", b), *(("edit", edit) for edit in edits)]),
         labels=tuple(Labelled(*row) for row in labels),
+        calls=calls_on(store, pair_id),
         corrections=tuple(
             Judgement(*row)
             for row in ask(

@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tso.report.gather import gather
 from tso.report.shapes import Chart, Report, Strength
-from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
+from tso.report.story import call_line, correction_line, drop_line, label_line, logps_line, outcome_line, visible
 from tso.report.svg import interval, line_chart, minus
 from tso.store import RunStore
 
@@ -54,6 +54,7 @@ def render(report: Report) -> str:
         "bounds": _bounds,
         "interval": lambda s, low, high: Markup(interval(s.strength, s.stderr, s.prior, low, high)),
         "label_line": label_line,
+        "call_line": call_line,
         "correction_line": correction_line,
         "drop_line": drop_line,
         "logps_line": logps_line,
