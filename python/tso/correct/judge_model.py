@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from pathlib import Path
 from typing import Any
 
 from tso import models
@@ -26,11 +28,17 @@ def begin(config: Config, start: str, longest: Prompt) -> dict[str, Any] | None:
     options = config.correct.judge
     if options.model is None:
         return None
-    own = None if options.model in WORDS else models.find(options.model)
+    own = None if options.model in WORDS else _find(options.model)
     text = rubric.load(options.rubric)
     _check_room(config, str(own or start), text, longest)
     named = None if own is None else (str(own), models.identity_of(own))
     return {"rubric": text, "model": named}
+
+
+def _find(name: str) -> Path:
+    if not Path(name).is_dir() and (near := difflib.get_close_matches(name.lower(), WORDS, n=1, cutoff=0.75)):
+        raise ConfigError(f"correct.judge.model: there is no model {name!r}; did you mean {near[0]}?")
+    return models.find(name)
 
 
 def check(store: RunStore, config: Config) -> None:

@@ -1,0 +1,101 @@
+"""A real model as the judge of a whole run: found, asked, and held to what the run began with."""
+
+import json
+import shutil
+
+import pytest
+from tso import train
+from tso.store import RunStore
+
+from tests.tiny import words
+
+ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
+
+
+@pytest.fixture(scope="module")
+def roomy(tiny, tmp_path_factory):
+    """The tiny model and prompts, with room for a judge's questions."""
+    folder = tmp_path_factory.mktemp("roomy")
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": ROOM}))
+    return folder
+
+
+def command(folder, output, *more):
+    few = ["evaluate.control=false", "run.iterations=2", "correct.judge.max_new_tokens=8", "correct.judge.retries=1"]
+    return ["--quiet", *words(folder, output), *few, *more]
+
+
+def refused(capsys, *line):
+    capsys.readouterr()
+    assert train.main(list(line)) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def by_the_policy(roomy, tmp_path_factory):
+    output = tmp_path_factory.mktemp("policy") / "run"
+    assert train.main(command(roomy, output, "correct.judge.model=policy", "correct.judge.budget=6")) == 0
+    return output
+
+
+def test_the_policy_judges_its_own_iterations(by_the_policy):
+    with RunStore.open_read_only(by_the_policy) as store:
+        asked = store.query("SELECT iteration, count(*), count(DISTINCT pair_id) FROM judge_calls GROUP BY iteration")
+        # Random weights give no JSON: each question fails twice, and the rule's labels stand.
+        assert [(t, calls) for t, calls, _ in asked] == [(t, 4 * pairs) for t, _, pairs in asked]
+        assert [t for t, _, _ in asked] == [0, 1, 2]  # 0: the held-out pairs
+        assert store.query("SELECT count(*) FROM judge_calls WHERE verdict IS NOT NULL") == [(0,)]
+        revisions = store.query("SELECT DISTINCT iteration, revision FROM judge_pairs ORDER BY iteration")
+        assert revisions == [(t, store.checkpoint(max(t - 1, 0), "policy")[1]) for t in (0, 1, 2)]
+        assert store.query("SELECT count(*) FROM corrections WHERE source = 'judge'") == [(0,)]
+        assert min(n for (n,) in store.query("SELECT prompt_tokens FROM judge_calls")) > 200
+    page = (by_the_policy / "report.html").read_text()
+    assert "AI judges" in page
+    assert "100% (6 of 6)" not in page  # three iterations of 6 pairs at most
+    assert "could not be read" in page
+
+
+def test_resuming_asks_nothing(roomy, by_the_policy):
+    def calls():
+        with RunStore.open_read_only(by_the_policy) as store:
+            return store.query("SELECT * FROM judge_calls")
+
+    before = calls()
+    assert train.main(command(roomy, by_the_policy, "correct.judge.model=policy", "correct.judge.budget=6")) == 0
+    assert calls() == before
+
+
+def test_another_judge_is_another_run(roomy, by_the_policy, capsys):
+    said = refused(capsys, *command(roomy, by_the_policy, "correct.judge.model=start", "correct.judge.budget=6"))
+    assert "other settings (correct.judge was" in said
+
+
+def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(roomy, tmp_path, capsys):
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("they like tea")
+    other = shutil.copytree(roomy / "model", tmp_path / "judge")
+    more = [f"correct.judge.model={other}", f"correct.judge.rubric={rubric}", "evaluate.draws=0", "run.iterations=1"]
+    line = command(roomy, tmp_path / "run", *more)
+    assert train.main(line) == 0
+    rubric.write_text("they like bread")
+    assert "rubric.txt has changed since this run began" in refused(capsys, *line)
+    rubric.unlink()
+    assert train.main(line) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        assert store.info(0, "start")["judge"]["rubric"] == "they like tea"
+        assert store.query("SELECT count(*) > 0 FROM judge_calls") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["correct.judge.model=/nowhere/judge"], "no such folder: /nowhere/judge"),
+        (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
+        (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
+        (["correct.judge.model=Policy"], "did you mean policy?"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_sampled(roomy, tmp_path, capsys, more, says):
+    assert says in refused(capsys, *command(roomy, tmp_path / "run", *more))
