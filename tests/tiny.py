@@ -99,6 +99,8 @@ TABLES = [
     "labels",
     "corrections",
     "scores",
+    "judge_pairs",
+    "judge_calls",
     "drops",
     "strengths",
     "checkpoints",
