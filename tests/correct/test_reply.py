@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tso.correct.reply import SCHEMA, VERDICTS, read
+from tso.correct.rubric import RUBRIC, question
+from tso.records import Message, Prompt
 
 OBJECT = '{"reason": "clearer", "verdict": "A"}'
 
@@ -61,6 +63,13 @@ def test_every_verdict_and_a_reply_without_a_reason():
 def test_all_else_is_a_failed_call(text, fault):
     found = read(text)
     assert (found.verdict, found.reason) == (None, fault)
+
+
+def test_a_judge_that_repeats_the_form_it_was_shown_has_failed():
+    asked = question(RUBRIC, Prompt("p", (Message("user", "hi"),)), "one", "two", "0123456789abcdef")
+    shown = next(line for line in asked.splitlines() if line.startswith("{"))
+    assert set(json.loads(shown)) == {"reason", "verdict"}
+    assert read(shown).verdict is None
 
 
 def test_half_a_surrogate_pair_can_be_stored():
