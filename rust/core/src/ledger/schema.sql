@@ -180,6 +180,8 @@ CREATE TABLE strengths (
     prior       REAL NOT NULL,
     strength    REAL NOT NULL,
     stderr      REAL NOT NULL,
+    low         REAL NOT NULL,         -- 95 % interval, by bootstrap over prompts
+    high        REAL NOT NULL,
     comparisons INTEGER NOT NULL,
     PRIMARY KEY (iteration, cell)
 ) STRICT;
