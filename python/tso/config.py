@@ -171,6 +171,9 @@ class CorrectSection:
     # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
     tie_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, where 1 is the weight of the others
+    # People without a majority for one verdict: the pair leaves, or keeps the label they saw with disagreement_weight.
+    on_disagreement: str = option("drop", one_of("drop", "weight"))
+    disagreement_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, as tie_weight
     strength_prior_weight: float = option(4.0, POSITIVE)  # comparisons that the configured strength counts for
 
 

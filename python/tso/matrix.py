@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tso.budgets import budgets as divide
 from tso.config import CellSection, Config
 from tso.errors import ConfigError
 from tso.records import Cell, Decoding
@@ -166,9 +167,5 @@ def budgets(cells: Sequence[Cell], kept: Mapping[str, int], floor: int) -> dict[
     yields = {c.name: (kept.get(c.name, 0) + 1) / (c.draws + 1) for c in models}
     mean = sum(yields.values()) / max(len(yields), 1)
     wanted = {c.name: c.draws * min(2.0, max(0.5, yields[c.name] / mean)) for c in models}
-    result = {c.name: min(c.draws, floor) for c in models}
-    for _ in range(total - sum(result.values())):
-        # One draw at a time to the cell that is furthest below its wish; ties go to the first.
-        best = max(models, key=lambda c: wanted[c.name] - result[c.name])
-        result[best.name] += 1
-    return {**resting, **result}
+    # Without a model that draws there is nothing to divide.
+    return {**resting, **(divide(total, wanted, {c.name: min(c.draws, floor) for c in models}) if models else {})}

@@ -4,6 +4,7 @@ import pytest
 from tso.config import CorrectSection
 from tso.correct import calls
 from tso.correct.stage import correct
+from tso.correct.worth import allowed
 from tso.errors import DataError
 from tso.progress import Face
 from tso.records import Correction
@@ -189,21 +190,40 @@ def test_people_outrank_the_judge_and_it_outranks_the_rule(tmp_path, monkeypatch
         ]  # fmt: skip
 
 
-def test_a_budget_asks_about_the_least_certain_pairs_and_keeps_the_choice(tmp_path):
-    who = judge(perfect, budget=0.5)
-    sides = [(f"x{i}", f"{i}") for i in range(4)]
-    with pairs_store(tmp_path, sides, confidence=[0.9, 0.6, 0.5, 0.8]) as store:
-        verdicts, labels = judged(store, who)
-        assert verdicts == {"pair2": "keep", "pair1": "keep"}
-        assert {n: x.source for n, x in labels.items()} == {
-            "pair0": "prior",
-            "pair1": "judge",
-            "pair2": "judge",
-            "pair3": "prior",
-        }
-        rows = store.query("SELECT pair_id, position, expected_error FROM judge_pairs ORDER BY position")
-        assert [(n, i) for n, i, _ in rows] == [("pair2", 0), ("pair1", 1)]
-        assert store.info(1, "judge/train") == {"pairs": 4, "chosen": 2}
+def doubtful(i):
+    """Every third pair is of two cells that are nearly equal, every tenth of one with itself."""
+    return ("strong", "strong") if i % 10 == 5 else ("strong", "fair" if i % 3 == 0 else "weak")
+
+
+def test_a_budget_is_spent_in_rounds_on_the_pairs_in_doubt(tmp_path):
+    sides = [(f"x {i}", f"{i} y") for i in range(60)]
+    close = {f"pair{i}" for i in range(60) if "fair" in doubtful(i)}
+    with pairs_store(tmp_path, sides, cells=doubtful) as store:
+        verdicts, labels = judged(store, judge(perfect, budget=24.0))
+        rows = store.query("SELECT pair_id, round, position FROM judge_pairs ORDER BY rowid")
+        assert verdicts.keys() == {name for name, _, _ in rows}
+        assert [(turn, place) for _, turn, place in rows] == [(i // 16, i % 16) for i in range(24)]
+        assert {name for name, turn, _ in rows if turn == 0} <= close  # nothing is known but the priors yet
+        assert {n for n, x in labels.items() if x.source == "judge"} == verdicts.keys()
+
+
+def test_a_budget_leaves_pairs_of_one_cell_and_then_those_that_people_have_judged_to_the_end(tmp_path, monkeypatch):
+    people = [Correction(f"pair{i}", "human", "someone", "keep", 1.0) for i in (0, 1)]
+    monkeypatch.setattr("tso.correct.recorded.load", lambda _: people)
+    sides = [(f"x {i}", f"{i} y") for i in range(20)]
+    with pairs_store(tmp_path, sides, cells=doubtful) as store:
+        judged(store, judge(perfect, budget=0.85), recorded="people.jsonl")
+        asked = [name for (name,) in store.query("SELECT pair_id FROM judge_pairs ORDER BY rowid")]
+        assert len(asked) == 17
+        assert asked[16:] == ["pair5"]
+        assert {"pair0", "pair1", "pair15"}.isdisjoint(asked)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "budget", "most"), [(10, None, 10), (10, 1.0, 10), (10, 0.25, 3), (10, 0.3, 3), (10, 4.0, 4), (3, 9.0, 3)]
+)
+def test_a_budget_is_a_share_or_a_number(pairs, budget, most):
+    assert allowed(pairs, budget) == most
 
 
 class Killed(Exception):
@@ -228,13 +248,13 @@ def test_a_run_that_was_stopped_between_batches_asks_nothing_twice(tmp_path, mon
         text = request.prompt.messages[0].content
         return "?" if "0" in first and "could not be read" not in text else perfect(first, second, request)
 
-    sides = [(f"x{i} {i % 2}", f"{i} of many") for i in range(9)]
-    with pairs_store(tmp_path / "whole", sides) as store:
-        whole = judged(store, judge(flaky, batch_size=4)), kept_calls(store)
+    sides = [(f"x{i} {i % 2}", f"{i} of many") for i in range(40)]
+    with pairs_store(tmp_path / "whole", sides, cells=doubtful) as store:
+        whole = judged(store, judge(flaky, batch_size=4, budget=35.0)), kept_calls(store)
     answered = []
-    with pairs_store(tmp_path / "parts", sides) as store:
+    with pairs_store(tmp_path / "parts", sides, cells=doubtful) as store:
         for _ in range(100):
-            who = judge(flaky, batch_size=4)
+            who = judge(flaky, batch_size=4, budget=35.0)
             monkeypatch.setattr(who.sampler, "sample", once(who.sampler.sample, answered))
             try:
                 told = judged(store, who)

@@ -8,7 +8,7 @@ before, so a run that was killed makes the batches that an undisturbed one would
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tso.config import JudgeSection
@@ -16,10 +16,11 @@ from tso.correct import reply, rubric
 from tso.correct.votes import Vote
 from tso.errors import DataError, InternalError
 from tso.models import located
-from tso.progress import Face
 from tso.records import Decoding, Message, Pair, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
 from tso.store import Rows, RunStore
+
+Faults = dict[tuple[str, int, int], str]  # why a reply could not be read, by question
 
 COLUMNS = ["pair_id", "shown_first", "vote", "attempt", "answer", "verdict", "reason", "prompt_tokens", "tokens"]
 
@@ -35,6 +36,20 @@ class Judge:
     rubric: str
     options: JudgeSection
     seed: int
+
+
+class Steps:
+    """Units of a stage, numbered in the order of work. Work that follows from the units before it is done once."""
+
+    def __init__(self, store: RunStore, iteration: int, stage: str):
+        self.store, self.iteration, self.stage = store, iteration, stage
+        self.unit = 0
+
+    def once(self, work: Callable[[], Rows]) -> None:
+        """Commit the rows of `work` as the next unit, unless that is there."""
+        if not self.store.done(self.iteration, self.stage, self.unit):
+            self.store.commit(self.iteration, self.stage, work(), unit=self.unit)
+        self.unit += 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,34 +81,35 @@ class Call:
     tokens: int
 
 
-def make(store: RunStore, judge: Judge, iteration: int, purpose: str, pairs: Sequence[Pair], face: Face) -> list[Call]:
-    """Make every call that is not recorded yet, and return all of the iteration's calls on `pairs`."""
-    stage, options = f"judge/{purpose}", judge.options
+def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[int], None]) -> list[Call]:
+    """Make every call on `pairs` that is not recorded yet, and return all of them. `advance` counts the questions."""
+    store, options = steps.store, judge.options
     texts = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
-    questions = list(_questions(pairs, texts, options.votes))
     prompts = {p.id: p for p in store.prompts()}
-    unit = 0
-    with face.bar(f"iteration {iteration}: asking the judge", len(questions), "calls") as advance:
-        for attempt in range(options.retries + 1):
-            faults = _unread(kept(store, judge, iteration, pairs), attempt)
-            waiting = [q for q in questions if attempt == 0 or q.key in faults]
-            for start in range(0, len(waiting), options.batch_size):
-                unit += 1  # 0 is the choice of pairs
-                batch = waiting[start : start + options.batch_size]
-                if not store.done(iteration, stage, unit):
-                    requests = [_request(judge, q, prompts, texts, attempt, faults.get(q.key, "")) for q in batch]
-                    made = [_call(q, attempt, a) for q, a in zip(batch, _ask(store, judge, requests), strict=True)]
-                    store.commit(iteration, stage, _rows(iteration, judge.name, made), unit=unit)
-                advance(len(batch) if attempt == 0 else 0)
-    return kept(store, judge, iteration, pairs)
+    questions = list(_questions(pairs, texts, options.votes))
+    for attempt in range(options.retries + 1):
+        faults = _unread(kept(judge, steps, pairs), attempt)
+        waiting = [q for q in questions if attempt == 0 or q.key in faults]
+        for start in range(0, len(waiting), options.batch_size):
+            batch = waiting[start : start + options.batch_size]
+
+            def work(batch: Sequence[Question] = batch, attempt: int = attempt, faults: Faults = faults) -> Rows:
+                requests = [_request(judge, q, prompts, texts, attempt, faults.get(q.key, "")) for q in batch]
+                answers = _ask(store, judge, requests)
+                made = [_call(q, attempt, a) for q, a in zip(batch, answers, strict=True)]
+                return _rows(steps.iteration, judge.name, made)
+
+            steps.once(work)
+            advance(0 if attempt else len(batch))
+    return kept(judge, steps, pairs)
 
 
-def kept(store: RunStore, judge: Judge, iteration: int, pairs: Sequence[Pair]) -> list[Call]:
+def kept(judge: Judge, steps: Steps, pairs: Sequence[Pair]) -> list[Call]:
     """The recorded calls on `pairs`, in the order in which they were made."""
     wanted = {p.id for p in pairs}
-    rows = store.query(
+    rows = steps.store.query(
         f"SELECT {', '.join(COLUMNS)} FROM judge_calls WHERE iteration = ? AND judge = ? ORDER BY rowid",
-        (iteration, judge.name),
+        (steps.iteration, judge.name),
     )
     return [Call(*row) for row in rows if row[0] in wanted]
 
@@ -130,7 +146,7 @@ def _questions(pairs: Sequence[Pair], texts: dict[int, Response], votes: int) ->
             yield Question(pair, pair.response_b, pair.response_a, vote)
 
 
-def _unread(calls: Sequence[Call], attempt: int) -> dict[tuple[str, int, int], str]:
+def _unread(calls: Sequence[Call], attempt: int) -> Faults:
     """Faults of the attempt before `attempt`, by question."""
     return {
         (c.pair_id, c.shown_first, c.vote): c.reason for c in calls if c.attempt == attempt - 1 and c.verdict is None

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from tso.config import CorrectSection
-from tso.correct import calls, choice, votes
+from tso.correct import calls, votes
 from tso.correct.base import directed
 from tso.correct.calls import Call, Judge
+from tso.correct.worth import Worth, allowed
 from tso.judges import places
 from tso.progress import Face
 from tso.records import Correction, Pair
-from tso.store import Rows, RunStore
+from tso.store import RunStore
 
 REASON = 300  # characters of the judge's own words in a correction; judge_calls has them whole
 
@@ -41,56 +43,54 @@ def judge_pairs(
 ) -> Judged:
     """Choose pairs, ask the judge about each in both orders, and settle its votes.
 
-    The choice is a unit, and so is every batch of calls: a run that was killed asks nothing twice. A pair on which too
+    Each choice is a unit, and so is every batch of calls: a run that was killed asks nothing twice. A pair on which too
     many calls failed gets no correction, and a warning counts them. settled: pairs that people have judged.
     """
-    pairs = _chosen(store, judge, options, iteration, purpose, settled)
-    made = calls.make(store, judge, iteration, purpose, pairs, face)
+    pairs = {p.id: p for p in store.pairs(iteration, purpose)}
+    most = allowed(len(pairs), judge.options.budget)
+    worth = Worth(store, options, iteration, pairs.values(), settled, most, judge.seed)
+    steps = calls.Steps(store, iteration, f"judge/{purpose}")
+    findings: dict[str, votes.Finding] = {}
     of_pair: dict[str, list[Call]] = defaultdict(list)
-    for call in made:
-        of_pair[call.pair_id].append(call)
-    findings = {p.id: votes.settle(*calls.by_order(of_pair[p.id], p)) for p in pairs}
-    told = [p for p in pairs if findings[p.id].verdict is not None]
-    if len(told) < len(pairs):
+    with face.bar(f"iteration {iteration}: asking the judge", 2 * judge.options.votes * most, "calls") as advance:
+        for turn in count():
+            chosen = [pairs[name] for name in _chosen(judge, steps, turn, worth, findings)]
+            if not chosen:
+                break
+            for call in calls.make(judge, steps, chosen, advance):
+                of_pair[call.pair_id].append(call)
+            findings |= {p.id: votes.settle(*calls.by_order(of_pair[p.id], p)) for p in chosen}
+    made = [call for name in findings for call in of_pair[name]]
+    told = [name for name, found in findings.items() if found.verdict is not None]
+    if len(told) < len(findings):
         fault = next(call.reason for call in reversed(made) if call.verdict is None)
-        face.warn(
-            f"judge {judge.name}: no verdict on {len(pairs) - len(told)} of {len(pairs)} pairs; the last: {fault}"
-        )
-    corrections = {p.id: _correction(judge, p, findings[p.id], of_pair[p.id]) for p in told}
+        failed = f"{len(findings) - len(told)} of {len(findings)}"
+        face.warn(f"judge {judge.name}: no verdict on {failed} pairs; the last: {fault}")
+    corrections = {name: _correction(judge, pairs[name], findings[name], of_pair[name]) for name in told}
     return Judged(corrections, {**_rates(findings, made), **calls.cost(made)})
 
 
 def _chosen(
-    store: RunStore,
-    judge: Judge,
-    options: CorrectSection,
-    iteration: int,
-    purpose: str,
-    settled: Collection[str],
-) -> list[Pair]:
-    """The pairs to judge, chosen once and kept."""
-    stage = f"judge/{purpose}"
-    pairs = store.pairs(iteration, purpose)
-    if not store.done(iteration, stage):
-        answers = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
-        errors = {name: error for name, (_, error) in store.strengths(iteration - 1).items()}
-        # What the fit takes a cell's error to be before anything is known of it: strengths.py.
-        unknown = 2 / options.strength_prior_weight**0.5
-        spread = choice.variances(pairs, {i: r.cell for i, r in answers.items()}, errors, unknown)
-        worth = {p.id: choice.expected_error(p, spread[p.id]) for p in pairs}
-        chosen = choice.choose(pairs, worth, judge.options.budget, settled)
-        rows = [(iteration, p.id, judge.name, judge.revision, i, worth[p.id]) for i, p in enumerate(chosen)]
-        store.commit(iteration, stage, _choice_rows(rows), info={"pairs": len(pairs), "chosen": len(chosen)})
-    by_id = {p.id: p for p in pairs}
-    kept = store.query(
-        "SELECT pair_id FROM judge_pairs WHERE iteration = ? AND judge = ? ORDER BY position", (iteration, judge.name)
-    )
-    return [by_id[name] for (name,) in kept if name in by_id]
+    judge: Judge, steps: calls.Steps, turn: int, worth: Worth, findings: Mapping[str, votes.Finding]
+) -> list[str]:
+    """The pairs of a round, chosen once and kept; none when the budget is spent."""
+    columns = ["iteration", "pair_id", "judge", "revision", "round", "position"]
 
+    def recorded() -> list[str]:
+        rows = steps.store.query(
+            "SELECT pair_id FROM judge_pairs WHERE iteration = ? AND judge = ? AND round = ? ORDER BY position",
+            (steps.iteration, judge.name, turn),
+        )
+        return [name for (name,) in rows if name in worth.pairs]
 
-def _choice_rows(rows: Sequence[tuple[int, str, str, str, int, float]]) -> Rows:
-    columns = ["iteration", "pair_id", "judge", "revision", "position", "expected_error"]
-    return {"judge_pairs": (columns, list(rows))}
+    if recorded():
+        steps.once(dict)
+        return recorded()
+    names = worth.next_round(findings)
+    if names:
+        rows = [(steps.iteration, n, judge.name, judge.revision, turn, i) for i, n in enumerate(names)]
+        steps.once(lambda: {"judge_pairs": (columns, rows)})
+    return names
 
 
 def _correction(judge: Judge, pair: Pair, finding: votes.Finding, made: Sequence[Call]) -> Correction:

@@ -275,7 +275,7 @@ def _shared(group: Sequence[tuple[str, int, bool]]) -> tuple[Count, ...]:
 
 def _strengths(store: RunStore) -> tuple[tuple[int, tuple[Strength, ...]], ...]:
     rows = store.query(
-        "SELECT iteration, cell, prior, strength, stderr, comparisons FROM strengths "
+        "SELECT iteration, cell, prior, strength, low, high, comparisons FROM strengths "
         "ORDER BY iteration, strength DESC, cell"
     )
     return tuple((t, tuple(Strength(*row[1:]) for row in group)) for t, group in groupby(rows, key=lambda r: r[0]))

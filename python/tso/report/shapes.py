@@ -52,7 +52,8 @@ class Strength:
     cell: str
     prior: float
     strength: float
-    stderr: float
+    low: float  # of the 95 % interval
+    high: float
     comparisons: int
 
 

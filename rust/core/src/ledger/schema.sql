@@ -162,14 +162,14 @@ CREATE TABLE scores (
     PRIMARY KEY (response_id, judge)
 ) STRICT;
 
--- Which pairs an AI judge was to judge, the most worthwhile first.
+-- Which pairs an AI judge was to judge, in the order of their worth. With a budget they are chosen in rounds.
 CREATE TABLE judge_pairs (
-    iteration      INTEGER NOT NULL,
-    pair_id        TEXT NOT NULL REFERENCES pairs,
-    judge          TEXT NOT NULL,
-    revision       TEXT NOT NULL,      -- what it resolved to: the sha256 of its weights
-    position       INTEGER NOT NULL,
-    expected_error REAL NOT NULL CHECK (expected_error BETWEEN 0 AND 1), -- chance that the label in force is wrong
+    iteration INTEGER NOT NULL,
+    pair_id   TEXT NOT NULL REFERENCES pairs,
+    judge     TEXT NOT NULL,
+    revision  TEXT NOT NULL,           -- what it resolved to: the sha256 of its weights
+    round     INTEGER NOT NULL,
+    position  INTEGER NOT NULL,
     PRIMARY KEY (pair_id, judge)
 ) STRICT;
 
@@ -207,6 +207,8 @@ CREATE TABLE strengths (
     prior       REAL NOT NULL,
     strength    REAL NOT NULL,
     stderr      REAL NOT NULL,
+    low         REAL NOT NULL,         -- 95 % interval, by bootstrap over prompts
+    high        REAL NOT NULL,
     comparisons INTEGER NOT NULL,
     PRIMARY KEY (iteration, cell)
 ) STRICT;
