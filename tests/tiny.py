@@ -101,6 +101,7 @@ TABLES = [
     "scores",
     "drops",
     "strengths",
+    "noise",
     "checkpoints",
     "outcomes",
     "logps",
