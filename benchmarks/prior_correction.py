@@ -32,6 +32,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -242,7 +243,7 @@ def table(replay: Replay, seeds: int, folder: Path) -> tuple[list[str], list[str
                 )
                 claims.append(f"{family.name}, {name}, {share:.0%}: budget {sure} {better} than random")
         for how, errors in falling.items():
-            falls = all(later < earlier for earlier, later in zip(errors, errors[1:], strict=False))
+            falls = all(later < earlier for earlier, later in pairwise(errors))
             claims.append(
                 f"{family.name}, {name}, {how}: label error {'falls' if falls else 'DOES NOT FALL'} at every step"
             )

@@ -103,6 +103,7 @@ TABLES = [
     "judge_calls",
     "drops",
     "strengths",
+    "noise",
     "checkpoints",
     "outcomes",
     "logps",

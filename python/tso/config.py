@@ -174,6 +174,8 @@ class CorrectSection:
     # People without a majority for one verdict: the pair leaves, or keeps the label they saw with disagreement_weight.
     on_disagreement: str = option("drop", one_of("drop", "weight"))
     disagreement_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, as tie_weight
+    # Estimate each label's chance to be wrong from how often judges and people agree, and give it to the loss.
+    estimate_noise: bool = option(True)
     strength_prior_weight: float = option(4.0, POSITIVE)  # comparisons that the configured strength counts for
 
 
@@ -191,7 +193,7 @@ class TrainingSection:
     # The other end of either side: a pair that has gone so far the wrong way is given up.
     chosen_floor: float = option(-math.inf, (lambda x: x <= 0, "must not be positive; -inf is no bound"))
     rejected_ceiling: float = option(math.inf, BOUND)  # reward units, as the other bounds
-    # Chance that a label is wrong.
+    # Chance that a label is wrong, at least; pairs whose noise was estimated (correct.estimate_noise) may have more.
     label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
     # Adds so many times the chosen answer's mean negative log-prob, in nats a token.
     sft_weight: float = option(0.0, NOT_NEGATIVE)

@@ -16,7 +16,7 @@ from tso import export, matrix, pair, report
 from tso.config import Config, to_yaml
 from tso.correct import judge_model
 from tso.correct import stage as correcting
-from tso.correct.learn import learn_strengths
+from tso.correct.learn import estimate_noise, learn_strengths
 from tso.errors import ConfigError
 from tso.measure import conclude, measure
 from tso.progress import Face
@@ -77,6 +77,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     correcting.correct(store, config.correct, iteration, training.encoder(store), face, judge=judge)
     pair.settle(store, config.pair, iteration)
     learn_strengths(store, config.correct, iteration, cells, config.run.seed)
+    estimate_noise(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)
     if iteration == 1 and wants_control(config):
         fork_control(store)

@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 from tso.config import CorrectSection
+from tso.correct.learn import estimate_noise, learn_strengths
 from tso.correct.learn import judged as contests
-from tso.correct.learn import learn_strengths
+from tso.correct.noise import alike, of_majority
 from tso.correct.stage import correct
 from tso.progress import Face
 from tso.records import Cell, Decoding, Label, Response
@@ -136,6 +137,55 @@ def test_strengths_with_intervals_go_to_the_store_and_the_next_iteration_reads_t
     assert learned["strong"][0] - learned["weak"][0] < 1  # one win each and a tie, where the prior expected more
     assert metrics(store)["matrix/strength/weak"] == learned["weak"][0]
     learn_strengths(store, CorrectSection(), 1, cells, 7)  # a unit that is there stays
+
+
+def noisy(store, number, unjudged=0):
+    """`number` pairs more that two people keep, but for every fifth that one of them turns; then pairs nobody judged."""
+    ids = range(100, 100 + 2 * (number + unjudged), 2)
+    answers = [
+        Response(i + j, "p0", ("strong", "weak")[j], f"text {i + j}", (9, 3), "stop", 1) for i in ids for j in (0, 1)
+    ]
+    pairs = [(f"pn{i}", 1, "train", i, "p0", i, i + 1, 0.0) for i in ids]
+    labels = [(f"pn{i}", Label("prior", i, i + 1, 0.7, 1.0)) for i in ids]
+    rows = merge(
+        response_rows(answers), {"pairs": (PAIR, pairs)}, label_rows(store.next_id("labels", "label_id"), 1, labels)
+    )
+    store.commit(1, "more pairs", rows)
+    return [
+        said(f"pn{i}", "flip" if author == "bob" and i % 10 == 0 else "keep", author=author)
+        for i in ids[:number]
+        for author in ("ann", "bob")
+    ]
+
+
+def test_label_noise_goes_to_the_store_by_source(store, tmp_path):
+    verdicts = noisy(store, 40, unjudged=1)
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text("".join(json.dumps(v) + "\n" for v in verdicts), encoding="utf-8")
+    options = CorrectSection(recorded=str(path), on_disagreement="weight")
+    correct(store, options, 1, lambda text: (7, 3), Heard())
+    cells = [Cell(n, "policy", "", n, "policy", 1.0, Decoding(), prior, prior, 1) for n, prior in CELLS.items()]
+    estimate_noise(store, options, 1, cells)
+    found = store.noise(1)
+    rate = alike((32 + 1) / (40 + 2))
+    assert found["pn102"] == pytest.approx(of_majority(rate, [1, 1]))
+    assert metrics(store)["feedback/noise/human"] == pytest.approx(found["pn102"])
+    # Nobody judged this one: the prior's label is as likely wrong as the strengths say, few as 33 wins and 8 ties leave.
+    assert 0 < found["pn180"] < 0.2
+    assert 0 < found["pn100"] < 0.2  # disputed: the prior's label stays
+    assert "pa" in found
+
+
+def test_without_an_agreement_no_label_has_a_noise(store, tmp_path):
+    judged(store, tmp_path, [])
+    estimate_noise(store, CorrectSection(), 1, [])
+    assert store.noise(1) == {}
+
+
+def test_noise_can_be_left_alone(store, tmp_path):
+    judged(store, tmp_path, noisy(store, 40))
+    estimate_noise(store, CorrectSection(estimate_noise=False), 1, [])
+    assert store.noise(1) == {}
 
 
 def test_late_and_unknown_verdicts_are_told_and_late_ones_count_for_the_strengths(store, tmp_path):

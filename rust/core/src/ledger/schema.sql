@@ -213,6 +213,14 @@ CREATE TABLE strengths (
     PRIMARY KEY (iteration, cell)
 ) STRICT;
 
+-- Chance that a label is wrong, where something can be said of it.
+CREATE TABLE noise (
+    iteration INTEGER NOT NULL,
+    pair_id   TEXT NOT NULL REFERENCES pairs,
+    noise     REAL NOT NULL CHECK (noise >= 0 AND noise < 0.5),
+    PRIMARY KEY (iteration, pair_id)
+) STRICT;
+
 -- Log-probs of the two sides under the reference (and where known the policy), summed over response tokens, in nats.
 CREATE TABLE logps (
     iteration INTEGER NOT NULL,
