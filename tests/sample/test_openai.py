@@ -81,7 +81,12 @@ HICCUPS = {
     "503": lambda h: h.reply(503, {"detail": "loading"}),
     "reset": lambda h: h.reset(),
     "cut-off JSON": lambda h: h.reply(200, b'{"choices": [{"message": {"content": "hal'),
-    "cut-off body": lambda h: (h.send_response(200), h.send_header("content-length", "900"), h.end_headers(), h.reset()),
+    "cut-off body": lambda h: (
+        h.send_response(200),
+        h.send_header("content-length", "900"),
+        h.end_headers(),
+        h.reset(),
+    ),
     "no JSON": lambda h: h.reply(200, b"hello"),
     "deep JSON": lambda h: h.reply(200, b"[" * 100_000),
     "a list": lambda h: h.reply(200, []),
@@ -109,7 +114,9 @@ def test_what_may_pass_is_asked_again_and_changes_no_answer(server, name):
 def test_a_storm_without_end_is_given_up_with_what_to_do(server, name):
     ask, path, _ = answers(server)
     server.always = HICCUPS[name]
-    with pytest.raises(ServerError, match="gave no usable answer in 4 attempts .*run again: all answers that have come"):
+    with pytest.raises(
+        ServerError, match="gave no usable answer in 4 attempts .*run again: all answers that have come"
+    ):
         ask.sample(path, REQUESTS)
 
 
@@ -300,7 +307,9 @@ def test_what_a_server_does_not_take_is_left_away_where_it_may(server, status):
 def test_a_missing_chat_template_is_refused_with_what_to_do(server):
     server.always = lambda h: h.reply(400, {"message": "As of v4.44, default chat template is no longer allowed"})
     ask, path = sampler(server)
-    with pytest.raises(ModelError, match="no chat template.*start the server with one, or name the cell's prompt_format"):
+    with pytest.raises(
+        ModelError, match="no chat template.*start the server with one, or name the cell's prompt_format"
+    ):
         ask.probe(path, HOW)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Request:
     prompt: Prompt
     decoding: Decoding
     seed: int
+    schema: Mapping[str, Any] | None = None  # JSON schema of the answer, for a backend that can hold a model to one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str
+    prompt_tokens: int | None = None  # that the model read; None: the backend does not tell
 
 
 class Sampler(Protocol):

@@ -172,6 +172,7 @@ def _http(endpoint: Endpoint, key: str | None, limits: Limits) -> httpx2.AsyncCl
         timeout=httpx2.Timeout(limits.timeout),
         limits=httpx2.Limits(max_connections=limits.concurrency),
         follow_redirects=False,  # the key is for this server alone
+        verify=endpoint.base_url.startswith("https"),  # reading certificates takes long, and plain HTTP has none
         trust_env=not _is_loopback(endpoint.base_url),  # no proxy stands between a machine and itself
     )
 

@@ -47,26 +47,31 @@ def on_server(path: str) -> bool:
 
 def endpoint_of(spec: CellSection) -> Endpoint | None:
     """The endpoint that a cell names, or None where it names something else. Raises ConfigError for half of one."""
-    if not spec.model.startswith(PREFIX):
-        for name in ("base_url", "api_key_env"):
-            if getattr(spec, name) is not None:
-                raise ConfigError(f"cell {spec.name!r}: {name} is for model: {PREFIX}NAME, not {spec.model!r}")
+    return endpoint(spec.model, spec.base_url, spec.api_key_env, f"cell {spec.name!r}: ")
+
+
+def endpoint(model: str, base_url: str | None, api_key_env: str | None, where: str) -> Endpoint | None:
+    """As `endpoint_of`, from options of any section; `where` stands before the options' names in messages."""
+    if not model.startswith(PREFIX):
+        for name, value in (("base_url", base_url), ("api_key_env", api_key_env)):
+            if value is not None:
+                raise ConfigError(f"{where}{name} is for model: {PREFIX}NAME, not {model!r}")
         return None
-    model = spec.model.removeprefix(PREFIX)
-    if not model.strip() or spec.base_url is None:
+    named = model.removeprefix(PREFIX)
+    if not named.strip() or base_url is None:
         raise ConfigError(
-            f"cell {spec.name!r}: give model: {PREFIX}NAME and the server's base_url, such as http://localhost:8000/v1"
+            f"{where}give model: {PREFIX}NAME and the server's base_url, such as http://localhost:8000/v1"
         )
-    return Endpoint(_checked(spec.base_url, f"cell {spec.name!r}: base_url"), model, spec.api_key_env)
+    return Endpoint(_checked(base_url, f"{where}base_url"), named, api_key_env)
 
 
 def endpoints(cells: Iterable[CellSection]) -> dict[str, Endpoint]:
     """The endpoints that cells name, by path. Raises ConfigError when one is named with two keys."""
     found: dict[str, Endpoint] = {}
     for spec in cells:
-        endpoint = endpoint_of(spec)
-        if endpoint is not None and found.setdefault(endpoint.path, endpoint) != endpoint:
-            raise ConfigError(f"cell {spec.name!r}: {endpoint.path} has another api_key_env in another cell")
+        one = endpoint_of(spec)
+        if one is not None and found.setdefault(one.path, one) != one:
+            raise ConfigError(f"cell {spec.name!r}: {one.path} has another api_key_env in another cell")
     return found
 
 

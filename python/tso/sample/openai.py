@@ -35,7 +35,7 @@ class OpenAISampler:
     def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         replies: dict[int, Reply] = {}
         self.each(model, requests, replies.__setitem__)
-        return [Answer(r.text, (), r.finish_reason) for _, r in sorted(replies.items())]
+        return [Answer(r.text, (), r.finish_reason, r.prompt_tokens) for _, r in sorted(replies.items())]
 
     def each(self, model: str, requests: Sequence[Request], arrived: Arrived, known_as: str | None = None) -> None:
         """Ask for all, and call `arrived(index, reply)` as answers come, in whatever order.

@@ -52,9 +52,16 @@ async def probe(client: Client, decoding: Decoding) -> Found:
 
 
 async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
-    """One answer, by as many attempts as it takes."""
+    """One answer, by as many attempts as it takes. A schema is passed on to servers that take one."""
     how = request.decoding
-    return await client.call(route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how))
+    try:
+        return await client.call(
+            route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how)
+        )
+    except Refused as err:
+        if request.schema is None or "response_format" not in err.said:
+            raise
+    return await ask(client, replace(request, schema=None), dialect)
 
 
 async def _listed(client: Client) -> None:

@@ -55,6 +55,9 @@ def body(endpoint: Endpoint, request: Request, dialect: Dialect) -> dict[str, An
         sent["seed"] = request.seed % SEEDS
     if how.stop:
         sent["stop"] = list(how.stop)
+    if request.schema is not None:
+        schema = {"name": "answer", "strict": True, "schema": dict(request.schema)}
+        sent["response_format"] = {"type": "json_schema", "json_schema": schema}
     if how.top_p < 1:
         sent["top_p"] = how.top_p
     if dialect.generation_config:
