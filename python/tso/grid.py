@@ -48,7 +48,7 @@ def _entries(listed: Any, part: str, check: Check) -> list[Entry]:
     plain = "model" if part == "models" else "temperature"
     entries = [{str(k): v for k, v in e.items()} if isinstance(e, Mapping) else {plain: e} for e in listed]
     for i, entry in enumerate(entries):
-        check(entry, f"matrix.grid.{part}[{i}].")
+        check({"name": "to be made", **entry}, f"matrix.grid.{part}[{i}].")
         if part == "decodings" and "model" in entry:
             raise ConfigError(f"matrix.grid.decodings[{i}].model: a model belongs under matrix.grid.models")
     return entries
