@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tso.errors import ConfigError
+from tso.grid import spread
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -86,7 +87,11 @@ class DataSection:
 
 @dataclass(frozen=True)
 class CellSection:
-    """One row of the matrix. `model`: policy, reference, previous, policy@K, human, a hub name or a folder."""
+    """One row of the matrix.
+
+    `model`: policy, reference, previous, policy@K, human; a hub name, a folder or a GGUF file (ends in .gguf); or
+    openai:NAME, the model of that name on the OpenAI-compatible server at `base_url`.
+    """
 
     name: str = option("", NAMED)  # any, unique in the matrix
     model: str = option("policy", NAMED)  # see above
@@ -98,11 +103,21 @@ class CellSection:
     top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
     top_k: int = option(0, NOT_NEGATIVE)  # sample from so many of the likeliest tokens; 0: all
     system_prompt: str | None = option(None)  # put before the prompt's messages; None: nothing is added
+    # Leaves out tokens less likely than this share of the likeliest one; 0: none.
+    min_p: float = option(0.0, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
+    max_new_tokens: int | None = option(None, POSITIVE)  # None: sample.max_new_tokens
+    # Texts that end an answer and are no part of it; for models without an end-of-turn token of their own.
+    stop: tuple[str, ...] = option((), (all, "must hold no empty text"))
+    # Plain text around {prompt} in place of a chat template, for base models: "User: {prompt}\nAssistant:".
+    prompt_format: str | None = option(None, (lambda x: "{prompt}" in x, "must hold {prompt}, the place of the prompt"))
+    base_url: str | None = option(None)  # openai:NAME only: the server's address, such as http://localhost:8000/v1
+    api_key_env: str | None = option(None, NAMED)  # openai:NAME only: the environment variable that holds the key
 
 
 @dataclass(frozen=True)
 class MatrixSection:
-    # Who answers each prompt, and how. Given in a config file, the list replaces this one as a whole.
+    # Who answers each prompt, and how. Given in a config file, the list replaces this one as a whole. A short form for
+    # many cells is matrix.grid, {models: [...], decodings: [...]}: see grid.py.
     cells: tuple[CellSection, ...] = option(
         (
             CellSection(name="reference-0.7", model="reference", temperature=0.7, top_p=0.95),
@@ -126,7 +141,19 @@ class SampleSection:
     prompts_per_iteration: int = option(64, POSITIVE)
     batch_size: int = option(32, POSITIVE)  # answers computed together
     max_new_tokens: int = option(256, POSITIVE)  # tokens from which an answer is cut off
+    # What computes the answers of models in this process: transformers, or vllm (pip install 'tso-align[vllm]').
+    backend: str = option("transformers", one_of("transformers", "vllm"))
     dtype: str = option("auto", one_of("auto", "float32", "bfloat16"))  # auto: bfloat16 where the device has it
+
+
+@dataclass(frozen=True)
+class ServerSection:
+    """How the servers of openai:NAME cells are asked. Nothing here changes what they are asked for."""
+
+    # Requests under way at once, to all servers together; no more than sample.batch_size can be.
+    concurrency: int = option(8, (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"))
+    timeout: float = option(120.0, POSITIVE)  # seconds that one attempt may take from its beginning to its last byte
+    retries: int = option(6, NOT_NEGATIVE)  # further attempts after 429, 5xx, a broken connection or a broken answer
 
 
 @dataclass(frozen=True)
@@ -242,6 +269,7 @@ class Config:
     data: DataSection = field(default_factory=DataSection)
     matrix: MatrixSection = field(default_factory=MatrixSection)
     sample: SampleSection = field(default_factory=SampleSection)
+    server: ServerSection = field(default_factory=ServerSection)
     pair: PairSection = field(default_factory=PairSection)
     correct: CorrectSection = field(default_factory=CorrectSection)
     training: TrainingSection = field(default_factory=TrainingSection)
@@ -252,13 +280,28 @@ class Config:
 def load(path: str | Path | None, overrides: Sequence[str] = (), *, base: Config | None = None) -> Config:
     """Config from a YAML file, then `section.key=value` words, on top of `base`. Raises ConfigError."""
     tree = as_tree(base or Config())
+    usual = tree["matrix"]["cells"]
+    tree["matrix"]["grid"] = None
     if path is not None:
         _merge(tree, _read_yaml(Path(path)), where="")
     for word in overrides:
         _merge(tree, _parse_override(word), where="")
+    _spread_grid(tree["matrix"], usual)
     config: Config = _build(Config, tree, where="")
     _check_whole(config)
     return config
+
+
+def _spread_grid(matrix: dict[str, Any], usual: Any) -> None:
+    """Put the cells of `matrix.grid` in place of the usual ones, before those that are listed beside it."""
+    grid = matrix.pop("grid")
+    if grid is None:
+        return
+    cells = spread(grid, lambda entry, where: _build(CellSection, entry, where))
+    listed = [] if matrix["cells"] is usual else matrix["cells"]
+    if not isinstance(listed, list | tuple):
+        raise ConfigError(f"matrix.cells must be a list, not {listed!r}")
+    matrix["cells"] = [*cells, *listed]
 
 
 def as_tree(config: Any) -> dict[str, Any]:

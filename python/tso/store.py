@@ -385,7 +385,8 @@ def _cell(
     strength: float,
     draws: int,
 ) -> Cell:
-    how = Decoding(**json.loads(decoding))
+    options = json.loads(decoding)
+    how = Decoding(**{**options, "stop": tuple(options.get("stop", ()))})
     return Cell(name, model, path, revision, stage, scale, how, prior, strength, draws)
 
 

@@ -399,9 +399,9 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
 
 def _decoding(options: dict[str, Any]) -> dict[str, Any]:
     """Without what is switched off."""
-    order = ("temperature", "top_p", "top_k", "max_new_tokens", "system_prompt")
+    order = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "system_prompt", "prompt_format")
     named = {k: options[k] for k in (*order, *sorted(options.keys() - set(order))) if k in options}
-    return {k: v for k, v in named.items() if v is not None and not (k == "top_k" and v == 0)}
+    return {k: v for k, v in named.items() if v not in (None, []) and not (k in ("top_k", "min_p") and v == 0)}
 
 
 def _unknown(store: RunStore, pair_id: str) -> str:

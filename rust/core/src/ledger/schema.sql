@@ -112,6 +112,16 @@ CREATE TABLE responses (
     finish_reason TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length'))
 ) STRICT;
 
+-- What a server answered, from the moment it came: paid for, and perhaps not yet part of a recorded batch.
+CREATE TABLE arrivals (
+    draw              INTEGER PRIMARY KEY, -- as response_id
+    text              TEXT NOT NULL,
+    finish_reason     TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length')),
+    model             TEXT,                -- as the server names it
+    prompt_tokens     INTEGER,             -- as the server counts them; null where it does not tell
+    completion_tokens INTEGER
+) STRICT;
+
 -- The responses that a plan asked for.
 CREATE VIEW sampled AS SELECT r.*, p.purpose FROM plans AS p
     JOIN responses AS r ON r.response_id BETWEEN p.first_draw AND p.first_draw + p.draws - 1;
