@@ -7,6 +7,7 @@ import json
 import pickle
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -332,6 +333,28 @@ def test_stop_strings_are_tried(server):
     openai._found.clear()
     with pytest.raises(ModelError, match="does not end answers at stop strings"):
         ask.probe(path, how)
+
+
+def test_a_server_that_breaks_on_stop_strings_is_told_so(server):
+    """As `transformers serve` does with some tokenizers."""
+    server.always = lambda h: h.reply(500, b"oh") if "stop" in h.sent else h.answer()
+    ask, path = sampler(server)
+    with pytest.raises(ModelError, match="fails where a stop string is given; leave the cell's stop away: .*HTTP 500"):
+        ask.probe(path, Decoding(temperature=0.8, stop=("x",)))
+
+
+def test_a_schema_is_passed_to_a_server_that_takes_one(server):
+    ask, path, said = answers(server)
+    asked = [replace(r, schema={"type": "object"}) for r in REQUESTS[:1]]
+    assert ask.sample(path, asked) == said[:1]
+    assert chats(server)[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+
+    def plain(handler):
+        known = "response_format" not in handler.sent
+        handler.answer() if known else handler.reply(422, {"error": "unknown: response_format"})
+
+    server.always = plain
+    assert ask.sample(path, asked) == said[:1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass, replace
 
-from tso.errors import ModelError
+from tso.errors import ModelError, ServerError
 from tso.records import Decoding, Message, Prompt
 from tso.sample.base import Request
 from tso.sample.client import Broken, Client, Refused
@@ -38,14 +38,15 @@ async def probe(client: Client, decoding: Decoding) -> Found:
     await _listed(client)
     short = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, TOKENS))
     dialect, first = await _first(client, replace(short, stop=()))
-    if not first.text:
-        raise ModelError(f"{client.endpoint.path} gives empty answers; see whether the model fits its chat template")
     if first.completion_tokens is not None and first.completion_tokens > short.max_new_tokens:
         raise ModelError(f"{client.endpoint.path} does not keep to {dialect.limit}, which max_new_tokens needs")
     if decoding.temperature > 0:
-        dialect = await _sampling(
-            client, dialect, replace(short, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, stop=())
-        )
+        free = replace(short, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, stop=())
+        dialect, texts = await _sampling(client, dialect, free)
+    else:
+        texts = [first.text]
+    if not any(texts):
+        raise ModelError(f"{client.endpoint.path} gives empty answers; see whether the model fits its chat template")
     if decoding.stop:
         await _stopping(client, dialect, replace(short, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, stop=()))
     return Found(dialect, first.model or client.endpoint.model, first.completion_tokens is not None)
@@ -121,30 +122,34 @@ def _why_refused(client: Client, how: Decoding, err: Refused) -> str:
     return str(err)
 
 
-async def _sampling(client: Client, dialect: Dialect, how: Decoding) -> Dialect:
-    """The dialect in which different seeds give different answers."""
-    if await _differs(client, dialect, how):
-        return dialect
+async def _sampling(client: Client, dialect: Dialect, how: Decoding) -> tuple[Dialect, list[str]]:
+    """The dialect in which different seeds give different answers, and those; or nothing but empty ones."""
+    texts = await _unlike(client, dialect, how)
+    if len(set(texts)) > 1:
+        return dialect, texts
     explicit = replace(dialect, generation_config=True)
     try:
-        if explicit != dialect and await _differs(client, explicit, how):
-            return explicit
+        more = await _unlike(client, explicit, how) if explicit != dialect else []
     except Refused:
-        pass  # a server that does not know the option
+        more = []  # a server that does not know the option
+    if len(set(more)) > 1:
+        return explicit, more
+    if not any(texts + more):
+        return dialect, texts
     raise ModelError(
         f"{client.endpoint.path} gives the same answer to every seed, as if the temperature were 0: switch sampling on "
         "at the server, or give the cell temperature: 0"
     )
 
 
-async def _differs(client: Client, dialect: Dialect, how: Decoding) -> bool:
-    first = None
+async def _unlike(client: Client, dialect: Dialect, how: Decoding) -> list[str]:
+    """Answers to one seed after the other, up to the first that is unlike the others."""
+    texts: list[str] = []
     for seed in SEEDS:
-        reply = await ask(client, Request(ASKED, how, seed), dialect)
-        if first is not None and reply.text != first:
-            return True
-        first = reply.text
-    return False
+        texts.append((await ask(client, Request(ASKED, how, seed), dialect)).text)
+        if texts[-1] != texts[0]:
+            break
+    return texts
 
 
 async def _stopping(client: Client, dialect: Dialect, how: Decoding) -> None:
@@ -155,7 +160,14 @@ async def _stopping(client: Client, dialect: Dialect, how: Decoding) -> None:
         return  # nothing to stop at
     request = Request(ASKED, replace(how, stop=(middle,)), SEEDS[0])
     # Read as if nothing had been asked to stop, for our own reading would cut the answer there.
-    reply = await client.call(route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how))
+    try:
+        reply = await client.call(
+            route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how)
+        )
+    except ServerError as err:
+        raise ModelError(
+            f"{client.endpoint.path} fails where a stop string is given; leave the cell's stop away: {err}"
+        ) from None
     _, found, more = reply.text.partition(middle)
     if found and more.strip():
         raise ModelError(f"{client.endpoint.path} does not end answers at stop strings; leave the cell's stop away")
