@@ -176,7 +176,10 @@ class PairSection:
 class JudgeSection:
     """A model that compares the two sides of a pair, in both orders."""
 
-    model: str | None = option(None, NAMED)  # policy (as it stands), start, a hub name or a folder; None: no judge
+    # policy (as it stands), start, a hub name or a folder, or openai:NAME, on the server at base_url. None: no judge.
+    model: str | None = option(None, NAMED)
+    base_url: str | None = option(None)  # openai:NAME only: the server's address, as in a cell
+    api_key_env: str | None = option(None, NAMED)  # openai:NAME only: the environment variable that holds the key
     votes: int = option(1, ODD)  # draws in each order, whose majority counts; 3 or more need a temperature
     temperature: float = option(0.0, TEMPERATURE)  # of the judge's draws, as in a cell
     max_new_tokens: int = option(160, POSITIVE)  # of a reply; one that is cut off can seldom be read

@@ -29,7 +29,7 @@ class JudgeStatistics:
     with_prior: Kappa | None  # where the prior labelled first and the judge prefers one answer
     with_people: Kappa | None  # where people judged too: one answer, the other, neither
     prompt_tokens: int | None  # read by the judge; None where its backend did not tell
-    tokens: int  # written by it
+    tokens: int | None  # written by it; None as above
 
 
 def of_run(store: RunStore) -> list[JudgeStatistics]:

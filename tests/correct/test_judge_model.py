@@ -7,6 +7,8 @@ import pytest
 from tso import train
 from tso.store import RunStore
 
+from tests.correct.doubles import SHOWN, says
+from tests.sample.server import MODEL, serving
 from tests.tiny import words
 
 ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
@@ -95,7 +97,50 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
         (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
         (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
         (["correct.judge.model=Policy"], "did you mean policy?"),
+        (["correct.judge.model=openai:double"], "give model: openai:NAME and the server's base_url"),
+        (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_sampled(roomy, tmp_path, capsys, more, says):
     assert says in refused(capsys, *command(roomy, tmp_path / "run", *more))
+
+
+def judging(sent):
+    """What a server's model says: it prefers the answer with fewer letters, and to a probe it says anything."""
+    text = sent["messages"][-1]["content"]
+    if SHOWN.search(text) is None:
+        return f"any words {sent.get('seed')}"
+    a, b = SHOWN.search(text)["a"], SHOWN.search(text)["b"]
+    return says("tie" if len(a) == len(b) else "A" if len(a) < len(b) else "B")
+
+
+@pytest.mark.parametrize("takes_schemas", [True, False])
+def test_a_server_judges_and_a_run_that_goes_on_asks_it_nothing_twice(roomy, tmp_path, takes_schemas, monkeypatch):
+    pytest.importorskip("httpx2", reason="httpx2 is not installed: pip install 'tso-align[openai]'")
+    with serving() as server:
+        monkeypatch.setattr(server, "text", judging)
+        if not takes_schemas:
+            server.always = without_schemas
+        more = ["run.iterations=1", f"correct.judge.model=openai:{MODEL}", f"correct.judge.base_url={server.url}"]
+        line = command(roomy, tmp_path / "run", *more, "correct.judge.batch_size=4", "evaluate.draws=0")
+        assert train.main(line) == 0
+        asked = [
+            s["messages"][-1]["content"] for _, s, _ in server.calls if "response_format" not in s or takes_schemas
+        ]
+        questions = [text for text in asked if SHOWN.search(text)]
+        assert train.main(line) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        calls = store.query("SELECT verdict, prompt_tokens, tokens FROM judge_calls")
+        assert len(calls) == len(questions) == len(set(questions)) > 4
+        assert all(verdict and read == 7 and written for verdict, read, written in calls)
+        verdicts = {v for (v,) in store.query("SELECT verdict FROM corrections WHERE source = 'judge'")}
+        assert verdicts & {"keep", "flip"}
+        [(revision,)] = store.query("SELECT DISTINCT revision FROM judge_pairs")
+        assert revision == f"{server.url}#{MODEL} {MODEL}"
+
+
+def without_schemas(handler):
+    if "response_format" in handler.sent:
+        handler.reply(400, {"error": {"message": "response_format is not supported"}})
+    else:
+        handler.answer()

@@ -18,6 +18,7 @@ from tso.errors import DataError, InternalError
 from tso.models import located
 from tso.records import Decoding, Message, Pair, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
+from tso.sample.endpoint import on_server
 from tso.store import Rows, RunStore
 
 Faults = dict[tuple[str, int, int], str]  # why a reply could not be read, by question
@@ -27,7 +28,7 @@ COLUMNS = ["pair_id", "shown_first", "vote", "attempt", "answer", "verdict", "re
 
 @dataclass(frozen=True)
 class Judge:
-    """Who is asked. path, revision: by which `models.located` finds the model; seed: the run's, of fences and draws."""
+    """Who is asked. path, revision: as a cell's; seed: the run's, of fences and draws."""
 
     name: str
     path: str
@@ -78,7 +79,7 @@ class Call:
     verdict: Vote
     reason: str
     prompt_tokens: int | None
-    tokens: int
+    tokens: int | None
 
 
 def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[int], None]) -> list[Call]:
@@ -128,14 +129,14 @@ def by_order(calls: Sequence[Call], pair: Pair) -> tuple[list[Vote], list[Vote]]
 
 
 def cost(calls: Sequence[Call]) -> dict[str, float]:
-    """Values for the metrics: calls, those that failed, and tokens. Without prompt tokens where no backend told them."""
-    read = [c.prompt_tokens for c in calls if c.prompt_tokens is not None]
-    counts = {
-        "judge/calls": float(len(calls)),
-        "judge/failed_calls": float(sum(c.verdict is None for c in calls)),
-        "judge/tokens": float(sum(c.tokens for c in calls)),
+    """Values for the metrics: calls, those that failed, and tokens where the backend told them."""
+    spent = {
+        "judge/prompt_tokens": [c.prompt_tokens for c in calls if c.prompt_tokens is not None],
+        "judge/tokens": [c.tokens for c in calls if c.tokens is not None],
     }
-    return {**counts, **({"judge/prompt_tokens": float(sum(read))} if read else {})}
+    failed = sum(c.verdict is None for c in calls)
+    counts = {"judge/calls": float(len(calls)), "judge/failed_calls": float(failed)}
+    return {**counts, **{name: float(sum(values)) for name, values in spent.items() if values}}
 
 
 def _questions(pairs: Sequence[Pair], texts: dict[int, Response], votes: int) -> Iterator[Question]:
@@ -165,10 +166,15 @@ def _request(
     options = judge.options
     return Request(
         Prompt(pair.id, (Message("user", text),)),  # no system message: some chat templates take none
-        Decoding(options.temperature, max_new_tokens=options.max_new_tokens),
+        decoding_of(options),
         _seed(f"{seed}\0{question.first == pair.response_a}\0{question.vote}"),
         reply.SCHEMA,
     )
+
+
+def decoding_of(options: JudgeSection) -> Decoding:
+    """How a judge decodes."""
+    return Decoding(options.temperature, max_new_tokens=options.max_new_tokens)
 
 
 def _seed(text: str) -> int:
@@ -177,7 +183,7 @@ def _seed(text: str) -> int:
 
 def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:
     """An answer to each request, or why the judge cannot be asked that: it is too long for it, for example."""
-    model = located(store.folder, judge.path, judge.revision)
+    model = judge.path if on_server(judge.path) else located(store.folder, judge.path, judge.revision)
     try:
         answers = judge.sampler.sample(model, requests)
     except DataError as err:
@@ -190,13 +196,14 @@ def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Ans
 def _call(question: Question, attempt: int, answer: Answer | DataError) -> Call:
     place = question.pair.id, question.first, question.vote, attempt
     if isinstance(answer, DataError):
-        return Call(*place, "", None, str(answer), None, 0)
+        return Call(*place, "", None, reply.storable(str(answer)), None, None)
     said = reply.read(answer.text)
     reason = said.reason
     if said.verdict is None and answer.finish_reason == "length":
         reason = f"{reason}, and was cut off at correct.judge.max_new_tokens"
     text = reply.storable(answer.text)
-    return Call(*place, text, said.verdict, reason, answer.prompt_tokens, len(answer.token_ids))
+    written = len(answer.token_ids) if answer.written_tokens is None and answer.token_ids else answer.written_tokens
+    return Call(*place, text, said.verdict, reason, answer.prompt_tokens, written)
 
 
 def _rows(iteration: int, judge: str, calls: Sequence[Call]) -> Rows:

@@ -9,30 +9,40 @@ from typing import Any
 from tso import models
 from tso.config import Config
 from tso.correct import rubric
-from tso.correct.calls import Judge
+from tso.correct.calls import Judge, decoding_of
 from tso.errors import ConfigError, DataError
 from tso.records import Message, Prompt
-from tso.sample.base import chat
-from tso.sample.transformers import TransformersSampler, prompt_ids
+from tso.sample.base import Sampler, chat
+from tso.sample.choose import Samplers
+from tso.sample.endpoint import Endpoint, endpoint
+from tso.sample.transformers import prompt_ids
 from tso.store import RunStore
 
 WORDS = ("policy", "start")
 
 
 def begin(config: Config, start: str, longest: Prompt) -> dict[str, Any] | None:
-    """What the start of a run keeps of its judge: rubric, and the folder and weights of a model of its own.
+    """What the start of a run keeps of its judge: rubric, and path and identity of a model of its own, as of a cell's.
 
-    start: folder of the start model. Raises ConfigError where a question about `longest` would not fit, and ModelError
-    where there is no such model. None where no judge is asked.
+    start: folder of the start model. A server is tried as for a cell. Raises ConfigError where a question about `longest`
+    would not fit, and ModelError where there is no such model. None where no judge is asked.
     """
-    options = config.correct.judge
+    options, server = config.correct.judge, _endpoint(config)
     if options.model is None:
         return None
-    own = None if options.model in WORDS else _find(options.model)
     text = rubric.load(options.rubric)
+    if server is not None:
+        found = Samplers(config).asking({server.path: server}).probe(server.path, decoding_of(options))
+        return {"rubric": text, "model": (server.path, f"{server.path} {found.model}")}
+    own = None if options.model in WORDS else _find(options.model)
     _check_room(config, str(own or start), text, longest)
     named = None if own is None else (str(own), models.identity_of(own))
     return {"rubric": text, "model": named}
+
+
+def _endpoint(config: Config) -> Endpoint | None:
+    options = config.correct.judge
+    return endpoint(options.model or "", options.base_url, options.api_key_env, "correct.judge.")
 
 
 def _find(name: str) -> Path:
@@ -63,8 +73,9 @@ def load(store: RunStore, config: Config, iteration: int) -> Judge | None:
     kept = store.info(0, "start")["judge"]
     age = max(iteration - 1, 0) if options.model == "policy" else 0
     path, revision = kept["model"] or store.checkpoint(age, "policy")
-    device = models.device_for(config.model.device)
-    sampler = TransformersSampler(device, models.sampling_dtype(config.sample.dtype, device))
+    server, samplers = _endpoint(config), Samplers(config)
+    known_as = {path: revision.removeprefix(f"{path} ")}
+    sampler: Sampler = samplers.local if server is None else samplers.asking({path: server}, known_as)
     return Judge(options.model, path, revision, sampler, kept["rubric"], options, config.run.seed)
 
 

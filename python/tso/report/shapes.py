@@ -113,7 +113,7 @@ class Asked:
     attempt: int
     verdict: str | None
     reason: str
-    tokens: int
+    tokens: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,9 @@ def call_line(call: Asked, history: History) -> str:
     said = words[call.verdict] if call.verdict else "could not be read"
     order = "A before B" if a_first else "B before A"
     more = (f", vote {call.vote + 1}" if call.vote else "") + (f", attempt {call.attempt + 1}" if call.attempt else "")
+    spent = "" if call.tokens is None else f", {call.tokens} tokens"
     reason = f"; {flat(call.reason)}" if call.reason else ""
-    return f"judge {flat(call.judge)}, {order}{more}: {said}, {call.tokens} tokens{reason}"
+    return f"judge {flat(call.judge)}, {order}{more}: {said}{spent}{reason}"
 
 
 def correction_line(said: Judgement, history: History) -> str:

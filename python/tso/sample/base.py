@@ -29,6 +29,7 @@ class Answer:
     token_ids: tuple[int, ...]
     finish_reason: str
     prompt_tokens: int | None = None  # that the model read; None: the backend does not tell
+    written_tokens: int | None = None  # that the model wrote, where it is another model's and token_ids do not tell
 
 
 class Sampler(Protocol):

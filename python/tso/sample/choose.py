@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
+from types import MappingProxyType
 
 from tso.config import Config
 from tso.models import device_for, sampling_dtype
 from tso.sample.base import Sampler
 from tso.sample.client import Limits
-from tso.sample.endpoint import endpoints
+from tso.sample.endpoint import Endpoint, endpoints
 from tso.sample.openai import OpenAISampler
 
 
@@ -20,9 +22,15 @@ class Samplers:
 
     @cached_property
     def server(self) -> OpenAISampler:
+        return self.asking(endpoints(self.config.matrix.cells))
+
+    def asking(
+        self, found: Mapping[str, Endpoint], known_as: Mapping[str, str] = MappingProxyType({})
+    ) -> OpenAISampler:
+        """Endpoints by their paths, asked as the run's options say; `known_as` as in OpenAISampler."""
         options = self.config.server
         limits = Limits(concurrency=options.concurrency, timeout=options.timeout, retries=options.retries)
-        return OpenAISampler(endpoints(self.config.matrix.cells), limits)
+        return OpenAISampler(found, limits, known_as)
 
     @cached_property
     def local(self) -> Sampler:

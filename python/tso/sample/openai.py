@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from tso.errors import ModelError
 from tso.records import Decoding
@@ -26,16 +27,25 @@ _found: dict[tuple[Endpoint, Decoding], Found] = {}  # a process tries a server 
 
 
 class OpenAISampler:
-    """Asks the endpoints that it knows by their paths (URL#NAME). Answers carry no token ids: they are another model's."""
+    """Asks the endpoints that it knows by their paths (URL#NAME). Answers carry no token ids: they are another model's.
 
-    def __init__(self, endpoints: Mapping[str, Endpoint], limits: Limits):
+    known_as: the servers' own names for their models when the run began, by path, to which `sample` holds them.
+    """
+
+    def __init__(
+        self, endpoints: Mapping[str, Endpoint], limits: Limits, known_as: Mapping[str, str] = MappingProxyType({})
+    ):
         self.endpoints = endpoints
         self.limits = limits
+        self.known_as = known_as
 
     def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         replies: dict[int, Reply] = {}
-        self.each(model, requests, replies.__setitem__)
-        return [Answer(r.text, (), r.finish_reason, r.prompt_tokens) for _, r in sorted(replies.items())]
+        self.each(model, requests, replies.__setitem__, self.known_as.get(model))
+        return [
+            Answer(r.text, (), r.finish_reason, r.prompt_tokens, r.completion_tokens)
+            for _, r in sorted(replies.items())
+        ]
 
     def each(self, model: str, requests: Sequence[Request], arrived: Arrived, known_as: str | None = None) -> None:
         """Ask for all, and call `arrived(index, reply)` as answers come, in whatever order.

@@ -177,7 +177,7 @@ CREATE TABLE judge_pairs (
     iteration INTEGER NOT NULL,
     pair_id   TEXT NOT NULL REFERENCES pairs,
     judge     TEXT NOT NULL,
-    revision  TEXT NOT NULL,           -- what it resolved to: the sha256 of its weights
+    revision  TEXT NOT NULL,           -- what it resolved to: the sha256 of its weights, or a server and its model
     round     INTEGER NOT NULL,
     position  INTEGER NOT NULL,
     PRIMARY KEY (pair_id, judge)
@@ -195,7 +195,7 @@ CREATE TABLE judge_calls (
     verdict       TEXT CHECK (verdict IN ('first', 'second', 'tie', 'both_bad')), -- null: none could be read
     reason        TEXT NOT NULL,       -- the judge's; without a verdict, why none could be read
     prompt_tokens INTEGER,             -- null: the judge's backend does not tell
-    tokens        INTEGER NOT NULL,    -- of the answer
+    tokens        INTEGER,             -- of the answer; null as above
     PRIMARY KEY (pair_id, judge, shown_first, vote, attempt)
 ) STRICT;
 
