@@ -141,6 +141,29 @@ def test_two_who_follow_the_cells_agree_beyond_chance():
     assert kappa([[200, 0], [0, 0]]) is None
 
 
+def test_people_are_compared_by_what_most_of_them_say(tmp_path, monkeypatch):
+    """The judge keeps pair0 and turns pair1; people saw both as it left them."""
+    monkeypatch.setattr(calls, "located", lambda folder, path, revision: path)
+    said = {
+        "pair0": ["keep", "keep", "flip"],  # a
+        "pair1": ["keep", "keep", "tie"],  # b, as the judge
+        "pair2": ["keep", "flip"],  # no majority
+        "pair3": ["tie", "both_bad", "tie"],
+        "pair4": ["edit", "edit", "keep"],
+    }
+    people = [
+        Correction(pair, "human", f"person {i}", verdict, 1.0, "", "new" if verdict == "edit" else None)
+        for pair, verdicts in said.items()
+        for i, verdict in enumerate(verdicts)
+    ]
+    again = Correction("pair1", "human", "person 2", "flip", 1.0)  # the third thought better of it
+    monkeypatch.setattr("tso.correct.recorded.load", lambda _: [*people, again])
+    with pairs_store(tmp_path, [("xx", "x"), ("x", "xx"), ("xx", "x"), ("xx", "x"), ("xx", "x")]) as store:
+        options = CorrectSection(recorded="people.jsonl")
+        correct(store, options, 1, lambda text: (7, 3), Face(quiet=True), judge=judge(perfect))
+        assert judges._people(store) == {"pair0": "a", "pair1": "b", "pair3": "tie"}
+
+
 def test_a_run_without_a_judge_has_no_table(tmp_path):
     with pairs_store(tmp_path, [("a", "b")]) as store:
         assert judges.of_run(store) == []

@@ -135,24 +135,32 @@ def _prior(store: RunStore) -> dict[str, str]:
 
 
 def _people(store: RunStore) -> dict[str, str]:
-    """What people's verdict in force says of each pair's two answers: a, b, tie or both_bad; edits say nothing of them."""
+    """What most people say of each pair's two answers: a, b, tie or both_bad. Each has one voice, by their last verdict.
+
+    keep and flip are about the label that they saw: what rules and judges made of the pair's first one, or for a verdict
+    that came when it had been trained on, the label in force. Such late verdicts are the last word. An edit is a voice
+    that says nothing of the two answers.
+    """
     rows = store.query(
-        "SELECT c.pair_id, c.verdict, c.iteration > p.iteration, p.response_a, p.response_b, "
-        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id AND source = 'human' ORDER BY label_id DESC LIMIT 1), "
-        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id ORDER BY label_id DESC LIMIT 1) "
+        "SELECT c.pair_id, c.author, c.verdict, c.iteration > p.iteration, p.response_a, p.response_b, "
+        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id ORDER BY label_id LIMIT 1), "
+        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id ORDER BY label_id DESC LIMIT 1), "
+        " (SELECT verdict FROM corrections m WHERE m.pair_id = p.pair_id AND m.source <> 'human' "
+        "  ORDER BY m.source = 'judge' DESC, correction_id DESC LIMIT 1) "
         "FROM corrections c JOIN pairs p USING (pair_id) WHERE c.source = 'human' ORDER BY c.correction_id"
     )
-    found: dict[str, str] = {}
-    for name, verdict, late, a, b, by_people, in_force in rows:
-        found.pop(name, None)  # the latest counts
-        if verdict in ("tie", "both_bad"):
-            found[name] = verdict
-        elif late:  # it came when the pair had been trained on, and is about the label in force
-            if verdict != "edit" and in_force in (a, b, None):
-                found[name] = _side(verdict, in_force == b)
-        elif by_people in (a, b):
-            found[name] = "a" if by_people == a else "b"
-    return found
+    voices: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
+    for name, author, verdict, late, a, b, first, in_force, by_machine in rows:
+        b_seen = in_force == b if late else (first == b) != (by_machine == "flip")
+        about_both = not late or in_force in (a, b, None)  # an edited text may be in force, which is neither
+        voices[name, bool(late)][author] = _side(verdict, b_seen) if about_both else "edit"
+    found = {name: _majority(said) for (name, late), said in voices.items() if late or (name, True) not in voices}
+    return {name: said for name, said in found.items() if said is not None and said != "edit"}
+
+
+def _majority(voices: Mapping[str, str]) -> str | None:
+    said, most = Counter(voices.values()).most_common(1)[0]
+    return said if 2 * most > len(voices) else None
 
 
 def _agreement(judge: Mapping[str, str], others: Mapping[str, str]) -> Kappa | None:
