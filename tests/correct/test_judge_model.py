@@ -5,11 +5,12 @@ import shutil
 
 import pytest
 from tso import train
+from tso.correct.calls import Steps
 from tso.store import RunStore
 
 from tests.correct.doubles import SHOWN, says
 from tests.sample.server import MODEL, serving
-from tests.tiny import words
+from tests.tiny import content_hash, words
 
 ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
 
@@ -144,3 +145,21 @@ def without_schemas(handler):
         handler.reply(400, {"error": {"message": "response_format is not supported"}})
     else:
         handler.answer()
+
+
+def test_a_run_that_was_stopped_while_judging_ends_as_the_undisturbed_one(roomy, tmp_path, monkeypatch):
+    more = ["run.iterations=1", "evaluate.draws=0", "correct.judge.model=start", "correct.judge.batch_size=6"]
+    more += ["correct.judge.votes=3", "correct.judge.temperature=1.0", "correct.judge.retries=1"]
+    assert train.main(command(roomy, tmp_path / "whole", *more)) == 0
+    once = Steps.once
+
+    def stopped(steps, work):
+        if steps.unit in (2, 5, 6) and not steps.store.done(steps.iteration, steps.stage, steps.unit):
+            once(steps, work)
+            raise KeyboardInterrupt
+        once(steps, work)
+
+    monkeypatch.setattr(Steps, "once", stopped)
+    line = command(roomy, tmp_path / "parts", *more)
+    assert [train.main(line) for _ in range(4)] == [130, 130, 130, 0]
+    assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
