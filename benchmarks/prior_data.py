@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -23,6 +22,8 @@ LADDERS = {
     "vicuna-v1.5": ("vicuna-7b-v1.5", "vicuna-13b-v1.5"),
     "llama-2-chat": ("llama-2-7b-chat-hf", "llama-2-13b-chat-hf", "llama-2-70b-chat-hf"),
     "falcon": ("falcon-7b-instruct", "falcon-40b-instruct"),
+    # Of four families: what the prior of scale would say if it were allowed to compare them.
+    "across families": ("gemma-2b-it", "FuseChat-Llama-3.2-3B-Instruct", "vicuna-13b-v1.5", "falcon-40b-instruct"),
 }  # fmt: skip
 
 Chances = tuple[float, float]  # that the first is called better, that the second is; the rest is a tie
@@ -149,7 +150,7 @@ def chance_of_error(agreed: float) -> float:
     return (1 - math.sqrt(max(2 * agreed - 1, 0.0))) / 2
 
 
-def beaten(data: Path, small: str, large: str) -> tuple[float, Any]:
+def beaten(data: Path, small: str, large: str) -> tuple[float, int]:
     """(share of the prompts on which `small` has the higher score, their number): sizes across families."""
     scores = judged(data)[CONTINUOUS]
     shared = scores[small].keys() & scores[large].keys()

@@ -16,6 +16,7 @@ from pathlib import Path
 from tso.budgets import budgets as divide
 from tso.config import CellSection, Config
 from tso.errors import ConfigError
+from tso.families import check_sizes
 from tso.records import Cell, Decoding
 
 STAGES = ("base", "earlier", "reference", "policy")
@@ -46,6 +47,7 @@ def check(config: Config) -> None:
             raise ConfigError(
                 f"cell {spec.name!r}: {spec.model} never answers; with run.iterations={last + 1} the last is policy@{last}"
             )
+    check_sizes(config, [c for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model)])
     for name in (n for n in others(config) if not Path(n).is_dir()):
         near = difflib.get_close_matches(name.partition("@")[0], WORDS, n=1, cutoff=0.75)
         if near:
