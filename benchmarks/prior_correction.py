@@ -271,9 +271,7 @@ def run(args: argparse.Namespace) -> int:
         "",
     )
     claims = []
-    for family in families(args.data):
-        if args.only not in family.name:
-            continue
+    for family in families(args.data, args.only):
         with tempfile.TemporaryDirectory() as folder:
             replay = begin(family, Path(folder) / "run")
             with replay.store:

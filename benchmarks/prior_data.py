@@ -44,13 +44,16 @@ class Family:
     truth: Callable[[str, str, str], bool | None]  # whether the first is better; None: not known, or neither
 
 
-def families(data: Path) -> Iterator[Family]:
+def families(data: Path, only: str) -> Iterator[Family]:
+    """The families with `only` in their name."""
     rows = [
         r for name in ("matrix_judged", "matrix_qwen15") for r in pq.read_table(data / f"{name}.parquet").to_pylist()
     ]
     scores = judged(data)
     noise = chance_of_error(agreement(scores[GPT4], scores[CLAUDE]))
     for name, models in LADDERS.items():
+        if only not in name:
+            continue
         found = [r for r in rows if r["model"] in models]
         sizes = {m: next(float(r["size_b"]) for r in found if r["model"] == m) for m in models}
         prompts = {r["prompt_id"]: r["prompt"] for r in found}
@@ -65,7 +68,8 @@ def families(data: Path) -> Iterator[Family]:
             words = "a noisy copy of GPT-4's, drawn from its probability", "GPT-4's higher score"
             said = probable(scores[CONTINUOUS]), better(scores[CONTINUOUS])
         yield Family(name, *words, sizes, prompts, answers, *said)
-    yield tulu(data)
+    if only in "tulu":
+        yield tulu(data)
 
 
 def judged(data: Path) -> dict[str, Scores]:
