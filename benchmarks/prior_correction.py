@@ -14,7 +14,8 @@ that corrects is never the yardstick: for falcon it is GPT-4 where Claude is the
 truth, and elsewhere GPT-4's score is the truth and the judge a noisy copy of it.
 
 error: share of wrong labels among those that are left, of pairs whose truth is known; left: share of these pairs
-that has a label; strengths: error when every pair is labelled by the strengths that the verdicts taught. "budget":
+that has a label; strengths: error when every pair is labelled by the strengths that the verdicts taught, and log loss, in nats a pair, of
+the probability that they give to the truth (a coin's is 0.693). "budget":
 pairs chosen by doubt, in rounds; "random": the same number by lot. Means over seeds. Intervals are of 95 %, by a
 bootstrap over prompts, the same for both choices.
 """
@@ -79,6 +80,7 @@ class Outcome:
     left: np.ndarray
     wrong: np.ndarray
     by_strengths: np.ndarray
+    surprise: np.ndarray  # of the truth by these strengths: minus log probability, nats
 
 
 # A run without sampling
@@ -163,7 +165,7 @@ def replayed(replay: Replay, said: dict[str, float], chosen: Sequence[str], fold
 
 def counted(replay: Replay, labels: dict[str, tuple[int, int]], strength: dict[str, float]) -> Outcome:
     prompts = {p: i for i, p in enumerate(replay.family.prompts)}
-    left, wrong, by_strengths = np.zeros((3, len(prompts)))
+    left, wrong, by_strengths, surprise = np.zeros((4, len(prompts)))
     for name, pair in replay.pairs.items():
         place, sides = prompts[pair.prompt_id], (pair.label.chosen, pair.label.rejected)
         known = replay.right(pair, *sides)
@@ -171,10 +173,11 @@ def counted(replay: Replay, labels: dict[str, tuple[int, int]], strength: dict[s
             continue
         lead = strength[replay.model[sides[0]]] - strength[replay.model[sides[1]]]
         by_strengths[place] += 0.5 if lead == 0 else (lead > 0) != known
+        surprise[place] += math.log1p(math.exp(-lead if known else lead))
         if name in labels:
             left[place] += 1
             wrong[place] += not replay.right(pair, *labels[name])
-    return Outcome(left, wrong, by_strengths)
+    return Outcome(left, wrong, by_strengths, surprise)
 
 
 # Tables
@@ -182,7 +185,10 @@ def counted(replay: Replay, labels: dict[str, tuple[int, int]], strength: dict[s
 
 def mean(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome(
-        *(np.mean([getattr(o, name) for o in outcomes], axis=0) for name in ("left", "wrong", "by_strengths"))
+        *(
+            np.mean([getattr(o, name) for o in outcomes], axis=0)
+            for name in ("left", "wrong", "by_strengths", "surprise")
+        )
     )
 
 
@@ -208,8 +214,8 @@ def table(replay: Replay, seeds: int, folder: Path) -> tuple[list[str], list[str
     lines = [
         f"{family.name}: {', '.join(f'{m} {s:g}B' for m, s in family.sizes.items())}",
         f"  {number} pairs, the truth of {known:.0f} known: {family.yardstick}; the judge: {family.judge}",
-        f"  the prior alone: error {100 * error(before):.1f} %",
-        f"  {'judge':8}{'judged':>7}{'':4}{'':10}{'error':>8}{'left':>8}{'strengths':>11}   budget less random, error",
+        f"  the prior alone: error {100 * error(before):.1f} %, log loss {before.surprise.sum() / known:.3f}",
+        f"  {'judge':8}{'judged':>7}{'':4}{'':10}{'error':>8}{'left':>8}{'strengths':>11}{'log loss':>10}   budget less random, error",
     ]
     claims = []
     for name, coin in (("judge", 0.0), ("noisy", COIN)):
@@ -231,7 +237,7 @@ def table(replay: Replay, seeds: int, folder: Path) -> tuple[list[str], list[str
                     apart = interval(error(found["budget"], counts) - error(outcome, counts))
                 lines.append(
                     f"  {name:8}{share:7.0%}    {how:10}{100 * error(outcome):7.1f}%{outcome.left.sum() / known:8.1%}"
-                    f"{outcome.by_strengths.sum() / known:11.1%}   {apart}"
+                    f"{outcome.by_strengths.sum() / known:11.1%}{outcome.surprise.sum() / known:10.3f}   {apart}"
                 )
             for how, errors in falling.items():
                 errors.append(error(found.get(how, found.get("all"))))
@@ -265,9 +271,7 @@ def run(args: argparse.Namespace) -> int:
         "",
     )
     claims = []
-    for family in families(args.data):
-        if args.only not in family.name:
-            continue
+    for family in families(args.data, args.only):
         with tempfile.TemporaryDirectory() as folder:
             replay = begin(family, Path(folder) / "run")
             with replay.store:
@@ -292,7 +296,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, default=DATA, help="folder with the matrix files")
     parser.add_argument("--only", default="", help="families with this in their name; nothing is stored")
-    parser.add_argument("--seeds", type=int, default=8, help="draws of the judge's verdicts and of the lots")
+    parser.add_argument("--seeds", type=int, default=10, help="draws of the judge's verdicts and of the lots")
     parser.add_argument("--quick", action="store_true", help="two seeds, nothing stored")
     args = parser.parse_args()
     if args.quick:

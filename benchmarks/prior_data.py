@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -23,6 +22,8 @@ LADDERS = {
     "vicuna-v1.5": ("vicuna-7b-v1.5", "vicuna-13b-v1.5"),
     "llama-2-chat": ("llama-2-7b-chat-hf", "llama-2-13b-chat-hf", "llama-2-70b-chat-hf"),
     "falcon": ("falcon-7b-instruct", "falcon-40b-instruct"),
+    # Of four families: what the prior of scale would say if it were allowed to compare them.
+    "across families": ("gemma-2b-it", "FuseChat-Llama-3.2-3B-Instruct", "vicuna-13b-v1.5", "falcon-40b-instruct"),
 }  # fmt: skip
 
 Chances = tuple[float, float]  # that the first is called better, that the second is; the rest is a tie
@@ -43,13 +44,16 @@ class Family:
     truth: Callable[[str, str, str], bool | None]  # whether the first is better; None: not known, or neither
 
 
-def families(data: Path) -> Iterator[Family]:
+def families(data: Path, only: str) -> Iterator[Family]:
+    """The families with `only` in their name."""
     rows = [
         r for name in ("matrix_judged", "matrix_qwen15") for r in pq.read_table(data / f"{name}.parquet").to_pylist()
     ]
     scores = judged(data)
     noise = chance_of_error(agreement(scores[GPT4], scores[CLAUDE]))
     for name, models in LADDERS.items():
+        if only not in name:
+            continue
         found = [r for r in rows if r["model"] in models]
         sizes = {m: next(float(r["size_b"]) for r in found if r["model"] == m) for m in models}
         prompts = {r["prompt_id"]: r["prompt"] for r in found}
@@ -64,7 +68,8 @@ def families(data: Path) -> Iterator[Family]:
             words = "a noisy copy of GPT-4's, drawn from its probability", "GPT-4's higher score"
             said = probable(scores[CONTINUOUS]), better(scores[CONTINUOUS])
         yield Family(name, *words, sizes, prompts, answers, *said)
-    yield tulu(data)
+    if only in "tulu":
+        yield tulu(data)
 
 
 def judged(data: Path) -> dict[str, Scores]:
@@ -149,7 +154,7 @@ def chance_of_error(agreed: float) -> float:
     return (1 - math.sqrt(max(2 * agreed - 1, 0.0))) / 2
 
 
-def beaten(data: Path, small: str, large: str) -> tuple[float, Any]:
+def beaten(data: Path, small: str, large: str) -> tuple[float, int]:
     """(share of the prompts on which `small` has the higher score, their number): sizes across families."""
     scores = judged(data)[CONTINUOUS]
     shared = scores[small].keys() & scores[large].keys()

@@ -66,6 +66,7 @@ class ModelSection:
     revision: str | None = option(None)  # branch, tag or commit of a hub model; None: the hub's default branch
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
     scale: float | None = option(None, POSITIVE)  # billions of parameters; counted when not given
+    family: str | None = option(None, NAMED)  # name of its model family; sizes are compared with cells of the same name
     device: str = option("auto", NAMED)  # cpu, cuda, cuda:1, ...; auto: the first CUDA device, else the CPU
     threads: int | None = option(None, THREADS)  # CPU threads of the numerical work; None: the cores there are
 
@@ -97,6 +98,7 @@ class CellSection:
     model: str = option("policy", NAMED)  # see above
     draws: int = option(1, NOT_NEGATIVE)  # answers a prompt in the first iteration with this cell; 0: the cell is off
     scale: float | None = option(None, POSITIVE)  # billions of parameters; None: the policy's
+    family: str | None = option(None, NAMED)  # of another model; its scale counts only if this is model.family
     prior: float | None = option(None, LOG_ODDS)  # log-odds; None: from scale and stage
     temperature: float = option(1.0, TEMPERATURE)  # divides the logits; 0: always the likeliest token
     # Sample from the likeliest tokens that make up this share of the probability; 1: all.
@@ -133,6 +135,8 @@ class MatrixSection:
     human_prior: float = option(2.0, LOG_ODDS)  # log-odds of a human answer over the start model's
     stage_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds of a later stage over the one before
     scale_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds for each doubling of size within a family
+    # Let the scale of cells of other families make a prior too, though sizes say little across families.
+    compare_families: bool = option(False)
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,10 @@ class PairSection:
     max_pairs: int = option(4, POSITIVE)  # K, pairs a prompt
     max_uses: int = option(3, POSITIVE)  # m, pairs that a response is in
     max_kept: int | None = option(None, POSITIVE)  # an iteration trains on at most so many, the surest ones; None: all
+    # Control of length: match prefers pairs of like length, cap leaves out those beyond length_ratio.
+    length: str = option("none", one_of("none", "match", "cap"))
+    # cap: the longer side has at most so many times the tokens of the shorter.
+    length_ratio: float = option(2.0, (lambda x: 1 <= x < math.inf, "must be at least 1, and finite"))
     ngram: int = option(3, POSITIVE)  # n of the n-grams, in tokens, that similarity and repetition count
     near_threshold: float = option(0.8, SHARE)  # Jaccard from which two texts count as the same
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair

@@ -76,6 +76,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     judge = judge_model.load(store, config, iteration)
     correcting.correct(store, config.correct, iteration, training.encoder(store), face, judge=judge)
     pair.settle(store, config.pair, iteration)
+    pair.tell_lengths(store, iteration, face)
     learn_strengths(store, config.correct, iteration, cells, config.run.seed)
     estimate_noise(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)

@@ -106,6 +106,6 @@ def test_pairs_become_matches_by_the_label_in_force():
         ("pb", "small", "large", False),
     ]
     # small's answers are of 20 tokens in the geometric mean, large's too.
-    assert [m.excess for m in found] == pytest.approx([math.log(2), math.log(2)])
+    assert [m.excess for m in found] == pytest.approx([math.tanh(math.log(2))] * 2)
     assert contest(found[1], 0.5).outcome == 0.5
     assert contest(found[1], 0.5).prompt == "q1"

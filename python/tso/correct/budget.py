@@ -2,8 +2,9 @@
 
 A verdict removes an error where the label is wrong, so the pairs with the closest and least certain cells come first,
 and among these the ones whose lengths speak against the label, as far as verdicts so far have followed length. The
-budget is spent in rounds: each is chosen by a fit to the verdicts of those before. Pure functions; whoever asks the
-judge keeps the verdicts.
+budget is spent in rounds. The first is drawn by lot: it tells how strong the cells are and how far the judge follows
+length, from pairs as they are. Each later one is chosen by a fit to the verdicts of those before. Pure functions;
+whoever asks the judge keeps the verdicts.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def next_round(
     *,
     seed: int = 0,
 ) -> list[str]:
-    """Ids of the pairs to judge next, the most doubtful first; empty when `budget` pairs were judged, or all.
+    """Ids of the pairs to judge next: by lot, then the most doubtful; empty when `budget` pairs were judged, or all.
 
     verdicts: by pair id, in the order they were given: 1 the label is right, 0 it is wrong, 0.5 neither side is better,
     None no usable verdict. A round that was interrupted is chosen again from the verdicts before it, and what is left
@@ -42,8 +43,11 @@ def next_round(
     before = dict(islice(verdicts.items(), begun))
     judged = [contest(m, said) for m in matches if (said := before.get(m.pair_id)) is not None]
     left = [m for m in matches if m.pair_id not in before]
-    fitted = fit(prior, [*earlier, *judged], prior_weight)
-    chosen = most_doubtful(left, fitted, min(size, budget - begun), seed=seed)
+    number = min(size, budget - begun)
+    if begun == 0:
+        chosen = at_random(left, number, seed=seed)
+    else:
+        chosen = most_doubtful(left, fit(prior, [*earlier, *judged], prior_weight), number, seed=seed)
     return [pair for pair in chosen if pair not in verdicts]
 
 

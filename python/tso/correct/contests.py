@@ -1,7 +1,8 @@
 """Pairs as contests between cells: who meets whom, and how much longer one answer is than usual.
 
 Lengths are compared with what is usual for the two cells, so that a strength is that of a cell's answers as they are,
-long or short, and the excess tells of this pair alone.
+long or short, and the excess tells of this pair alone. It levels off at about a factor of e: a line through pairs that
+were chosen for their extreme lengths would otherwise be too flat for the rest, and tilt the strengths.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Match:
     prompt_id: str
     first: str
     second: str
-    excess: float  # natural log of the first side's length to the second's, less its mean for these cells
+    excess: float  # tanh of (natural log of the first side's length to the second's, less its mean for these cells)
     decided: bool = True  # False: no label yet; the first side is response_a
 
 
@@ -41,7 +42,7 @@ def matches(pairs: Sequence[Pair], cells: Mapping[int, str], tokens: Mapping[int
         a, b = cells[first], cells[second]
         if a != b:
             gap = _size(tokens[first]) - _size(tokens[second]) - (usual[a] - usual[b])
-            found.append(Match(pair.id, pair.prompt_id, a, b, gap, pair.label.chosen is not None))
+            found.append(Match(pair.id, pair.prompt_id, a, b, math.tanh(gap), pair.label.chosen is not None))
     return found
 
 

@@ -26,7 +26,7 @@ from tso.errors import DataError, InternalError
 
 Floats = NDArray[np.float64]
 
-LENGTH_SPREAD = 1.0  # prior standard deviation of w: log-odds for answers that differ by a factor of e in length
+LENGTH_SPREAD = 1.0  # prior standard deviation of w: log-odds for an excess of 1
 TIE_SPREAD = 2.0  # prior standard deviation of log v, around v = 1: one verdict in three is a tie at equal strength
 COVERED = (0.025, 0.975)  # quantiles of an interval
 
@@ -38,7 +38,7 @@ class Contest:
     first: str
     second: str
     outcome: float
-    excess: float = 0.0  # x above: natural log of the first's length to the second's, less its mean for these cells
+    excess: float = 0.0  # x above, as `contests` measures it
     prompt: str = ""  # verdicts on one prompt are not independent, and are resampled together
 
 
