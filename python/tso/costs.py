@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tso.config import CellSection, Config
 from tso.matrix import EARLIER, decoding_of
+from tso.models import is_gguf
 from tso.records import Decoding
 
 COLUMNS = ["cell", "model", "decoding", "scale", "prior", "from", "draws", "read", "written"]
@@ -45,13 +47,19 @@ def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:
     human = spec.model == "human"
     return {
         "cell": spec.name,
-        "model": spec.model if spec.base_url is None else f"{spec.model} at {spec.base_url}",
+        "model": _model(spec),
         "decoding": "" if human else _told(decoding_of(spec, config.sample.max_new_tokens)),
         "scale": "" if spec.scale is None else f"{spec.scale:g}",
         "prior": "auto" if spec.prior is None else f"{spec.prior:+g}",
         "from": str(_begins(spec)),
         **_counts(one),
     }
+
+
+def _model(spec: CellSection) -> str:
+    if spec.base_url is not None:
+        return f"{spec.model} at {spec.base_url}"
+    return Path(spec.model).name if is_gguf(spec.model) else spec.model
 
 
 def _counts(one: Cost) -> dict[str, str]:

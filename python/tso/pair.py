@@ -78,6 +78,10 @@ def clean_responses(
     for response, share in zip(answers, loops, strict=True):
         if not response.text.strip():
             dropped.append((response.id, "empty", ""))
+        elif not response.token_ids:
+            dropped.append(
+                (response.id, "unreadable", "the policy's tokenizer has no tokens for it, or only by control tokens")
+            )
         elif options.drop_cutoff and response.finish_reason == "length":
             dropped.append((response.id, "cut_off", ""))
         elif share > options.max_repetition:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
+from tokenizers import pre_tokenizers
 from tso import train
+from tso.models import load_tokenizer
 from tso.sample import openai
 from tso.store import RunStore
 
@@ -94,6 +98,24 @@ def test_a_server_that_has_another_model_when_the_run_goes_on_is_refused(tiny, t
     server.always = lambda h: h.answer(model="newer")
     assert run(tiny, tmp_path / "out", cells(server.url)) == 2
     assert "answers as 'newer', and before as 'double'" in capsys.readouterr().err
+
+
+def test_an_answer_that_the_policy_cannot_read_is_dropped_with_its_reason(tiny, tmp_path, server):
+    """Split at spaces alone, the tokenizer takes <e> for the token that ends a turn."""
+    folder = shutil.copytree(tiny / "model", tmp_path / "model")
+    tokenizer = load_tokenizer(str(folder))
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save_pretrained(folder)
+    text = server.text
+    server.text = lambda sent: text(sent) + (" <e> tea" if sent["seed"] % 2 else "")
+    output = tmp_path / "out"
+    assert run(tiny, output, cells(server.url), f"model.name_or_path={folder}") == 0
+    with RunStore.open_read_only(output) as store:
+        bad = {str(r.id) for r in store.responses(1, "train") if "<e>" in r.text}
+        assert bad
+        dropped = store.query("SELECT id FROM drops WHERE kind = 'response' AND reason = 'unreadable'")
+        assert {row[0] for row in dropped} == bad
+        store.balance(1)
 
 
 def test_a_key_that_is_not_set_is_told_first(tiny, tmp_path, server, monkeypatch, capsys):

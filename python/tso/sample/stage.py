@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tso._core import Plan
 from tso.config import Config
-from tso.errors import InternalError
+from tso.errors import DataError, InternalError
 from tso.models import located
 from tso.progress import Face
 from tso.records import Cell, Draw, Prompt
@@ -103,6 +103,13 @@ def _from_server(
 
 
 def _retokenised(answer: Answer, encode: Encode) -> Answer:
-    """An answer of another model in the policy's tokens: its own ids may mean other words to the policy."""
-    ids = encode(answer.text) if answer.text else ()
+    """An answer of another model in the policy's tokens: its own ids may mean other words to the policy.
+
+    One that cannot be said in them has none, and is dropped with that reason: it may have been paid for, and it would
+    come again.
+    """
+    try:
+        ids = encode(answer.text) if answer.text else ()
+    except DataError:
+        ids = ()
     return replace(answer, token_ids=ids if answer.finish_reason == "stop" else ids[:-1])
