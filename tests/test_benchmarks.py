@@ -49,6 +49,40 @@ def test_the_table_of_the_ledger(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_table_of_prior_correction(tmp_path):
+    models, answers, scores = {"gemma-2b-it": 2.0, "gemma-7b-it": 7.0}, [], []
+    for i in range(60):
+        for j, (model, size) in enumerate(models.items()):
+            text = " ".join(f"word{(i * 7 + k * k + 3 * j) % 101}" for k in range(10 + (i * (j + 3)) % 17))
+            name = {"prompt_id": f"ae-{i:03}", "model": model}
+            answers.append(name | {"prompt": f"question {i}", "size_b": size, "response": text})
+            pref = 0.1 + 0.8 * ((i * 13 + 29 * j) % 60) / 60
+            scores.append(name | {"judge": "weighted_alpaca_eval_gpt4_turbo", "pref": pref})
+        for judge in ("alpaca_eval_gpt4", "claude"):
+            name = {"prompt_id": f"ae-{i:03}", "model": "falcon-40b-instruct"}
+            scores.append(name | {"judge": judge, "pref": float(i % 3 > 0 or (judge == "claude" and i % 7 == 0))})
+    pq.write_table(pa.Table.from_pylist(answers), tmp_path / "matrix_judged.parquet")
+    pq.write_table(
+        pa.Table.from_pylist(answers[:0], schema=pa.Table.from_pylist(answers).schema),
+        tmp_path / "matrix_qwen15.parquet",
+    )
+    pq.write_table(pa.Table.from_pylist(scores), tmp_path / "judgements.parquet")
+    script = str(ROOT / "benchmarks" / "prior_correction.py")
+    command = [sys.executable, script, "--quick", "--data", str(tmp_path), "--only", "gemma"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows = [line.split() for line in done.stdout.splitlines() if line.startswith(("  judge ", "  noisy "))]
+    shown = [row[:3] for row in rows if row[1] != "judged"]
+    assert shown == [
+        [judge, share, how]
+        for judge in ("judge", "noisy")
+        for share in ("10%", "25%", "50%", "100%")
+        for how in (("budget", "random") if share != "100%" else ("all",))
+    ]
+    assert "gemma, judge, 25%: budget" in done.stdout
+    assert done.stdout.count("label error") == 4
+
+
 def test_the_table_of_diversity(tmp_path):
     pytest.importorskip("tokenizers", reason="needs tokenizers")
     pytest.importorskip("nltk", reason="needs nltk")

@@ -51,6 +51,13 @@ def test_yaml_round_trip(tmp_path):
         ("matrix.human_prior=inf", "matrix.human_prior=inf: must be log-odds between"),
         ("matrix.cells=[{name: a, prior: .inf}]", "matrix.cells[0].prior=inf: must be log-odds between"),
         ("matrix.cells=[{name: a, temperature: 1e-40}]", "must be 0 (greedy), or at least 0.001"),
+        ("correct.judge.votes=2", "correct.judge.votes=2: must be an odd number"),
+        ("correct.judge.votes=3", "would ask for the same reply again"),
+        ("correct.judge.budget=0", "correct.judge.budget=0.0: must be a share above 0"),
+        ("correct.judge.budget=1.5", "correct.judge.budget=1.5: must be a share above 0"),
+        ("correct.judge.modle=x", "did you mean 'correct.judge.model'"),
+        ("correct.judge.model.x=1", "correct.judge.model must be text"),
+        ("correct.judge=x", "correct.judge is a section"),
         ("update.reference=no", "update.reference='no': must be one of hard, soft, none"),
     ],
 )
@@ -84,6 +91,7 @@ def test_bad_files(tmp_path, text, says):
 def test_words_that_yaml_takes_for_something_else_are_text():
     config = load(None, [*NEEDED, "correct.rule=judge:", "run.output_dir=007", "model.revision=null"])
     assert (config.correct.rule, config.run.output_dir, config.model.revision) == ("judge:", "007", None)
+    assert load(None, [*NEEDED, "correct.judge.model=no"]).correct.judge.model == "no"
 
 
 def test_missing_file():
@@ -104,12 +112,15 @@ def test_every_option_says_what_it_means():
     assert silent == []
 
 
+def every_option(section=Config, where=""):
+    """Names of all options, with those of sections inside sections."""
+    for option in dataclasses.fields(section):
+        if dataclasses.is_dataclass(option.default_factory):
+            yield from every_option(option.default_factory, f"{where}{option.name}.")
+        else:
+            yield where + option.name
+
+
 def test_every_option_is_read_somewhere():
     code = "\n".join(p.read_text() for p in SOURCES.rglob("*.py") if p.name != "config.py")
-    unread = [
-        f"{section.name}.{option.name}"
-        for section in dataclasses.fields(Config)
-        for option in dataclasses.fields(section.default_factory)
-        if not re.search(rf"\.{option.name}\b", code)
-    ]
-    assert unread == []
+    assert [name for name in every_option() if not re.search(rf"\.{name.rpartition('.')[2]}\b", code)] == []

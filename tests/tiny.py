@@ -59,6 +59,34 @@ def make_model(folder: Path, vocabulary: list[str] = WORDS) -> Path:
     return folder
 
 
+def bytewise_model(folder: Path) -> Path:
+    """The same with a byte-level tokenizer, a token a letter, as servers and file formats expect one."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    names = ["<u>", "<p>", "<s>", "<e>", *letters]
+    core = Tokenizer(models.BPE({c: i for i, c in enumerate(names)}, [], unk_token="<u>"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens(["<u>", "<p>", "<s>", "<e>"])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<u>", pad_token="<p>", eos_token="<e>")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=3, pad_token_id=1, bos_token_id=2,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():  # likelier letters of the alphabet than other bytes, so that answers are texts
+        others = [i for i, name in enumerate(names) if name not in "abcdefghijklmnopqrstuvwxyz"]
+        model.model.embed_tokens.weight[others] *= 0.3
+    model.save_pretrained(folder)
+    return folder
+
+
 def make_prompts(path: Path, count: int = 10) -> Path:
     rows = [
         {
@@ -99,8 +127,11 @@ TABLES = [
     "labels",
     "corrections",
     "scores",
+    "judge_pairs",
+    "judge_calls",
     "drops",
     "strengths",
+    "noise",
     "checkpoints",
     "outcomes",
     "logps",

@@ -1,4 +1,4 @@
-"""The console script `tso`: train, report, show, dedup, diversity, doctor. Each command is a few lines over the rooms that do the work."""
+"""The console script `tso`: train, matrix, report, show, dedup, diversity, doctor. Each command is a few lines over the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from tso import __version__
 from tso.diversity import ALL_SCORES, SCORES
 from tso.errors import DataError
-from tso.train import guarded
+from tso.train import guarded, settings
 from tso.train import main as train
 
 
@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("train", help="python -m tso.train under a shorter name")
     commands.add_parser("doctor", help="versions, devices, backends, and what is missing")
+    matrix = commands.add_parser("matrix", help="the cells of a config, and what an iteration of them costs at most")
+    matrix.add_argument("config", nargs="*", metavar="CONFIG.yaml | section.key=value")
     report = commands.add_parser("report", help="write a run's report.html")
     report.add_argument("run", type=Path)
     show = commands.add_parser("show", help="tell a pair's history")
@@ -35,6 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(words)
     work = {
         "doctor": _doctor,
+        "matrix": lambda: _matrix(args.config),
         "report": lambda: _report(args.run),
         "show": lambda: _show(args),
         "dedup": lambda: _dedup(args),
@@ -130,6 +133,20 @@ def _doctor() -> int:
 
     for what, finding in doctor.report():
         print(f"{what:<16} {finding}")
+    return 0
+
+
+def _matrix(words: Sequence[str]) -> int:
+    from tso import costs, matrix
+    from tso.progress import Face
+
+    config = settings(words)
+    matrix.check(config)
+    face = Face()
+    face.table(
+        "the model matrix, and the most tokens an iteration reads and writes", costs.COLUMNS, costs.table(config)
+    )
+    face.say(f"{config.sample.prompts_per_iteration} prompts an iteration, {config.run.iterations} iterations")
     return 0
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tso.errors import ConfigError
+from tso.grid import spread
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -33,6 +34,12 @@ LOG_ODDS_STEP: Check = (lambda x: 0 <= x <= 100, "must be log-odds between 0 and
 TEMPERATURE: Check = (lambda x: x == 0 or 0.001 <= x < math.inf, "must be 0 (greedy), or at least 0.001 and finite")
 THREADS: Check = (lambda x: 1 <= x <= 1024, "must be between 1 and 1024")
 NAMED: Check = (lambda x: bool(x.strip()), "must not be empty")
+ODD: Check = (lambda x: x > 0 and x % 2 == 1, "must be an odd number, so that votes have a majority")
+# As a share, or as a number; a number says at once how many calls may be paid for.
+BUDGET: Check = (
+    lambda x: 0 < x <= 1 or (x < math.inf and x == int(x) > 1),
+    "must be a share above 0 and up to 1, or a whole number of pairs from 2",
+)
 
 
 def one_of(*names: str) -> Check:
@@ -59,6 +66,7 @@ class ModelSection:
     revision: str | None = option(None)  # branch, tag or commit of a hub model; None: the hub's default branch
     dtype: str = option("float32", one_of("float32", "bfloat16"))  # weights during training, and on disk
     scale: float | None = option(None, POSITIVE)  # billions of parameters; counted when not given
+    family: str | None = option(None, NAMED)  # name of its model family; sizes are compared with cells of the same name
     device: str = option("auto", NAMED)  # cpu, cuda, cuda:1, ...; auto: the first CUDA device, else the CPU
     threads: int | None = option(None, THREADS)  # CPU threads of the numerical work; None: the cores there are
 
@@ -80,23 +88,38 @@ class DataSection:
 
 @dataclass(frozen=True)
 class CellSection:
-    """One row of the matrix. `model`: policy, reference, previous, policy@K, human, a hub name or a folder."""
+    """One row of the matrix.
+
+    `model`: policy, reference, previous, policy@K, human; a hub name, a folder or a GGUF file (ends in .gguf); or
+    openai:NAME, the model of that name on the OpenAI-compatible server at `base_url`.
+    """
 
     name: str = option("", NAMED)  # any, unique in the matrix
     model: str = option("policy", NAMED)  # see above
     draws: int = option(1, NOT_NEGATIVE)  # answers a prompt in the first iteration with this cell; 0: the cell is off
     scale: float | None = option(None, POSITIVE)  # billions of parameters; None: the policy's
+    family: str | None = option(None, NAMED)  # of another model; its scale counts only if this is model.family
     prior: float | None = option(None, LOG_ODDS)  # log-odds; None: from scale and stage
     temperature: float = option(1.0, TEMPERATURE)  # divides the logits; 0: always the likeliest token
     # Sample from the likeliest tokens that make up this share of the probability; 1: all.
     top_p: float = option(1.0, (lambda x: 0 < x <= 1, "must be above 0 and at most 1"))
     top_k: int = option(0, NOT_NEGATIVE)  # sample from so many of the likeliest tokens; 0: all
     system_prompt: str | None = option(None)  # put before the prompt's messages; None: nothing is added
+    # Leaves out tokens less likely than this share of the likeliest one; 0: none.
+    min_p: float = option(0.0, (lambda x: 0 <= x < 1, "must be at least 0 and below 1"))
+    max_new_tokens: int | None = option(None, POSITIVE)  # None: sample.max_new_tokens
+    # Texts that end an answer and are no part of it; for models without an end-of-turn token of their own.
+    stop: tuple[str, ...] = option((), (all, "must hold no empty text"))
+    # Plain text around {prompt} in place of a chat template, for base models: "User: {prompt}\nAssistant:".
+    prompt_format: str | None = option(None, (lambda x: "{prompt}" in x, "must hold {prompt}, the place of the prompt"))
+    base_url: str | None = option(None)  # openai:NAME only: the server's address, such as http://localhost:8000/v1
+    api_key_env: str | None = option(None, NAMED)  # openai:NAME only: the environment variable that holds the key
 
 
 @dataclass(frozen=True)
 class MatrixSection:
-    # Who answers each prompt, and how. Given in a config file, the list replaces this one as a whole.
+    # Who answers each prompt, and how. Given in a config file, the list replaces this one as a whole. A short form for
+    # many cells is matrix.grid, {models: [...], decodings: [...]}: see grid.py.
     cells: tuple[CellSection, ...] = option(
         (
             CellSection(name="reference-0.7", model="reference", temperature=0.7, top_p=0.95),
@@ -112,6 +135,8 @@ class MatrixSection:
     human_prior: float = option(2.0, LOG_ODDS)  # log-odds of a human answer over the start model's
     stage_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds of a later stage over the one before
     scale_prior: float = option(0.5, LOG_ODDS_STEP)  # log-odds for each doubling of size within a family
+    # Let the scale of cells of other families make a prior too, though sizes say little across families.
+    compare_families: bool = option(False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +145,19 @@ class SampleSection:
     prompts_per_iteration: int = option(64, POSITIVE)
     batch_size: int = option(32, POSITIVE)  # answers computed together
     max_new_tokens: int = option(256, POSITIVE)  # tokens from which an answer is cut off
+    # What computes the answers of models in this process: transformers, or vllm (pip install 'tso-align[vllm]').
+    backend: str = option("transformers", one_of("transformers", "vllm"))
     dtype: str = option("auto", one_of("auto", "float32", "bfloat16"))  # auto: bfloat16 where the device has it
+
+
+@dataclass(frozen=True)
+class ServerSection:
+    """How the servers of openai:NAME cells are asked. Nothing here changes what they are asked for."""
+
+    # Requests under way at once, to all servers together; no more than sample.batch_size can be.
+    concurrency: int = option(8, (lambda x: 1 <= x <= 1024, "must be between 1 and 1024"))
+    timeout: float = option(120.0, POSITIVE)  # seconds that one attempt may take from its beginning to its last byte
+    retries: int = option(6, NOT_NEGATIVE)  # further attempts after 429, 5xx, a broken connection or a broken answer
 
 
 @dataclass(frozen=True)
@@ -131,6 +168,10 @@ class PairSection:
     max_pairs: int = option(4, POSITIVE)  # K, pairs a prompt
     max_uses: int = option(3, POSITIVE)  # m, pairs that a response is in
     max_kept: int | None = option(None, POSITIVE)  # an iteration trains on at most so many, the surest ones; None: all
+    # Control of length: match prefers pairs of like length, cap leaves out those beyond length_ratio.
+    length: str = option("none", one_of("none", "match", "cap"))
+    # cap: the longer side has at most so many times the tokens of the shorter.
+    length_ratio: float = option(2.0, (lambda x: 1 <= x < math.inf, "must be at least 1, and finite"))
     ngram: int = option(3, POSITIVE)  # n of the n-grams, in tokens, that similarity and repetition count
     near_threshold: float = option(0.8, SHARE)  # Jaccard from which two texts count as the same
     max_similarity: float = option(0.7, SHARE)  # sides more alike than this make no pair
@@ -140,14 +181,39 @@ class PairSection:
 
 
 @dataclass(frozen=True)
+class JudgeSection:
+    """A model that compares the two sides of a pair, in both orders."""
+
+    # policy (as it stands), start, a hub name or a folder, or openai:NAME, on the server at base_url. None: no judge.
+    model: str | None = option(None, NAMED)
+    base_url: str | None = option(None)  # openai:NAME only: the server's address, as in a cell
+    api_key_env: str | None = option(None, NAMED)  # openai:NAME only: the environment variable that holds the key
+    votes: int = option(1, ODD)  # draws in each order, whose majority counts; 3 or more need a temperature
+    temperature: float = option(0.0, TEMPERATURE)  # of the judge's draws, as in a cell
+    max_new_tokens: int = option(160, POSITIVE)  # of a reply; one that is cut off can seldom be read
+    retries: int = option(2, NOT_NEGATIVE)  # further calls where a reply could not be read, before it counts as failed
+    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together
+    # Of an iteration's pairs, judge only this share, or this number where it is above 1: those whose labels are most
+    # likely wrong. None: all.
+    budget: float | None = option(None, BUDGET)
+    rubric: str | None = option(None, NAMED)  # text file that says what makes an answer better; None: the built-in one
+
+
+@dataclass(frozen=True)
 class CorrectSection:
     rule: str | None = option(None)  # package.module:function(prompt, response) -> score in 0..1
     margin: float = option(0.1, NOT_NEGATIVE)  # scores closer than this are a tie
     bad_below: float = option(0.2, SHARE)  # both below: both bad
+    judge: JudgeSection = field(default_factory=JudgeSection)  # an AI judge; outranks the rule
     recorded: str | None = option(None)  # JSONL of corrections by pair id
     # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
     tie_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, where 1 is the weight of the others
+    # People without a majority for one verdict: the pair leaves, or keeps the label they saw with disagreement_weight.
+    on_disagreement: str = option("drop", one_of("drop", "weight"))
+    disagreement_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, as tie_weight
+    # Estimate each label's chance to be wrong from how often judges and people agree, and give it to the loss.
+    estimate_noise: bool = option(True)
     strength_prior_weight: float = option(4.0, POSITIVE)  # comparisons that the configured strength counts for
 
 
@@ -165,7 +231,7 @@ class TrainingSection:
     # The other end of either side: a pair that has gone so far the wrong way is given up.
     chosen_floor: float = option(-math.inf, (lambda x: x <= 0, "must not be positive; -inf is no bound"))
     rejected_ceiling: float = option(math.inf, BOUND)  # reward units, as the other bounds
-    # Chance that a label is wrong.
+    # Chance that a label is wrong, at least; pairs whose noise was estimated (correct.estimate_noise) may have more.
     label_smoothing: float = option(0.0, (lambda x: 0 <= x < 0.5, "must be at least 0 and below 0.5"))
     # Adds so many times the chosen answer's mean negative log-prob, in nats a token.
     sft_weight: float = option(0.0, NOT_NEGATIVE)
@@ -214,6 +280,7 @@ class Config:
     data: DataSection = field(default_factory=DataSection)
     matrix: MatrixSection = field(default_factory=MatrixSection)
     sample: SampleSection = field(default_factory=SampleSection)
+    server: ServerSection = field(default_factory=ServerSection)
     pair: PairSection = field(default_factory=PairSection)
     correct: CorrectSection = field(default_factory=CorrectSection)
     training: TrainingSection = field(default_factory=TrainingSection)
@@ -224,13 +291,28 @@ class Config:
 def load(path: str | Path | None, overrides: Sequence[str] = (), *, base: Config | None = None) -> Config:
     """Config from a YAML file, then `section.key=value` words, on top of `base`. Raises ConfigError."""
     tree = as_tree(base or Config())
+    usual = tree["matrix"]["cells"]
+    tree["matrix"]["grid"] = None
     if path is not None:
         _merge(tree, _read_yaml(Path(path)), where="")
     for word in overrides:
         _merge(tree, _parse_override(word), where="")
+    _spread_grid(tree["matrix"], usual)
     config: Config = _build(Config, tree, where="")
     _check_whole(config)
     return config
+
+
+def _spread_grid(matrix: dict[str, Any], usual: Any) -> None:
+    """Put the cells of `matrix.grid` in place of the usual ones, before those that are listed beside it."""
+    grid = matrix.pop("grid")
+    if grid is None:
+        return
+    cells = spread(grid, lambda entry, where: _build(CellSection, entry, where))
+    listed = [] if matrix["cells"] is usual else matrix["cells"]
+    if not isinstance(listed, list | tuple):
+        raise ConfigError(f"matrix.cells must be a list, not {listed!r}")
+    matrix["cells"] = [*cells, *listed]
 
 
 def as_tree(config: Any) -> dict[str, Any]:
@@ -278,7 +360,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _parse_override(word: str) -> dict[str, Any]:
     key, equals, text = word.partition("=")
     parts = key.split(".")
-    if not equals or len(parts) != 2 or not all(parts):
+    if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"{word!r} is not of the form section.key=value, for example training.learning_rate=1e-6")
     try:
         value = yaml.safe_load(text) if text else ""
@@ -286,14 +368,17 @@ def _parse_override(word: str) -> dict[str, Any]:
         value = text  # a plain word with YAML's special characters in it, such as a Windows path
     if value is not None and not isinstance(value, str) and _takes_text(*parts):
         value = text  # YAML takes words such as no and judge: for something else
-    return {parts[0]: {parts[1]: value}}
+    for part in reversed(parts):
+        value = {part: value}
+    return typing.cast(dict[str, Any], value)
 
 
-def _takes_text(section: str, key: str) -> bool:
-    """Whether the option is text, or text or nothing."""
-    sections = {f.name: f.default_factory for f in dataclasses.fields(Config)}
-    hints = typing.get_type_hints(sections[section]) if section in sections else {}
-    return hints.get(key) in (str, str | None)
+def _takes_text(*parts: str) -> bool:
+    """Whether the option of that name, section by section, is text, or text or nothing."""
+    hint: Any = Config
+    for part in parts:
+        hint = typing.get_type_hints(hint).get(part) if dataclasses.is_dataclass(hint) else None
+    return hint in (str, str | None)
 
 
 def _merge(tree: dict[str, Any], extra: dict[str, Any], where: str) -> None:
@@ -390,5 +475,11 @@ def _check_whole(config: Config) -> None:
         raise ConfigError(f"matrix.cells: the name {twice[0]!r} is used twice; every cell needs a name of its own")
     if not any(cell.model != "human" and cell.draws > 0 for cell in config.matrix.cells):
         raise ConfigError("matrix.cells: at least one cell with a model and draws of 1 or more is needed")
+    judge = config.correct.judge
+    if judge.votes > 1 and judge.temperature == 0:
+        raise ConfigError(
+            f"correct.judge.votes={judge.votes} with correct.judge.temperature=0 would ask for the same reply again; "
+            "give a temperature, such as 0.7, or votes=1"
+        )
     if config.data.max_prompt_tokens >= config.training.max_length:
         raise ConfigError("data.max_prompt_tokens must be smaller than training.max_length, to leave room for answers")

@@ -33,6 +33,10 @@ class ClusterError(TsoError, ConnectionError):
     """A cluster that cannot be reached, or that could not finish its work. The input is not at fault."""
 
 
+class ServerError(TsoError, ConnectionError):
+    """A model's server that cannot be reached or gives no usable answer. What has come is kept; run again later."""
+
+
 class StoreError(TsoError, RuntimeError):
     """The run store refused."""
 

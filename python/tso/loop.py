@@ -14,7 +14,9 @@ from pathlib import Path
 
 from tso import export, matrix, pair, report
 from tso.config import Config, to_yaml
+from tso.correct import judge_model
 from tso.correct import stage as correcting
+from tso.correct.learn import estimate_noise, learn_strengths
 from tso.errors import ConfigError
 from tso.measure import conclude, measure
 from tso.progress import Face
@@ -71,9 +73,12 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     implicit_rewards(store, config, iteration, face)
     pair.make_pairs(store, config.pair, iteration)
     store.balance(iteration)
-    correcting.correct(store, config.correct, iteration, training.encoder(store), face)
+    judge = judge_model.load(store, config, iteration)
+    correcting.correct(store, config.correct, iteration, training.encoder(store), face, judge=judge)
     pair.settle(store, config.pair, iteration)
-    correcting.learn_strengths(store, config.correct, iteration, cells)
+    pair.tell_lengths(store, iteration, face)
+    learn_strengths(store, config.correct, iteration, cells, config.run.seed)
+    estimate_noise(store, config.correct, iteration, cells)
     training.train(store, config, iteration, face)
     if iteration == 1 and wants_control(config):
         fork_control(store)

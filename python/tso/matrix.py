@@ -13,9 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from tso.budgets import budgets as divide
 from tso.config import CellSection, Config
 from tso.errors import ConfigError
+from tso.families import check_sizes
+from tso.models import is_gguf
 from tso.records import Cell, Decoding
+from tso.sample.endpoint import endpoint_of, endpoints, on_server
 
 STAGES = ("base", "earlier", "reference", "policy")
 WORDS = ("policy", "reference", "previous", "human")
@@ -31,10 +35,16 @@ class Snapshot:
 
 
 def others(config: Config) -> list[str]:
-    """Models that cells name beside those of the run itself, each once."""
+    """Models that cells name beside those of the run itself, each once: names, folders, GGUF files, URL#NAME."""
     return list(
-        dict.fromkeys(c.model for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model))
+        dict.fromkeys(source(c) for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model))
     )
+
+
+def source(spec: CellSection) -> str:
+    """What tells the model of a cell from others: its name, or on a server its endpoint's path."""
+    endpoint = endpoint_of(spec)
+    return spec.model if endpoint is None else endpoint.path
 
 
 def check(config: Config) -> None:
@@ -45,7 +55,13 @@ def check(config: Config) -> None:
             raise ConfigError(
                 f"cell {spec.name!r}: {spec.model} never answers; with run.iterations={last + 1} the last is policy@{last}"
             )
-    for name in (n for n in others(config) if not Path(n).is_dir()):
+    check_sizes(config, [c for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model)])
+    endpoints(config.matrix.cells)
+    for name in (n for n in others(config) if not Path(n).is_dir() and not on_server(n)):
+        if is_gguf(name):
+            if not Path(name).is_file():
+                raise ConfigError(f"matrix.cells: no such GGUF file: {name}")
+            continue
         near = difflib.get_close_matches(name.partition("@")[0], WORDS, n=1, cutoff=0.75)
         if near:
             meant = "policy@K with a whole number K" if "@" in name else near[0]
@@ -88,9 +104,7 @@ def build(
                 revision=snapshot.revision,
                 stage=stage,
                 scale=None if stage == "human" else spec.scale or scale,
-                decoding=Decoding(
-                    spec.temperature, spec.top_p, spec.top_k, config.sample.max_new_tokens, spec.system_prompt
-                ),
+                decoding=decoding_of(spec, config.sample.max_new_tokens),
                 prior=prior,
                 strength=learned.get(spec.name, prior),
                 # People do not answer twice: a prompt's first human answer is the one draw.
@@ -98,6 +112,20 @@ def build(
             )
         )
     return _share_strengths(cells)
+
+
+def decoding_of(spec: CellSection, max_new_tokens: int) -> Decoding:
+    """How a cell decodes; max_new_tokens: where the cell does not say."""
+    return Decoding(
+        temperature=spec.temperature,
+        top_p=spec.top_p,
+        top_k=spec.top_k,
+        max_new_tokens=spec.max_new_tokens or max_new_tokens,
+        system_prompt=spec.system_prompt,
+        min_p=spec.min_p,
+        stop=spec.stop,
+        prompt_format=spec.prompt_format,
+    )
 
 
 def _resolve(
@@ -126,7 +154,7 @@ def _resolve(
     if match := EARLIER.fullmatch(spec.model):
         age = int(match[1]) if refresh else 0
         return ("earlier", policies[age], age) if int(match[1]) <= newest else None
-    return "base", bases[spec.model], 0
+    return "base", bases[source(spec)], 0
 
 
 def _default_prior(config: Config, spec: CellSection, stage: str, age: int, scale: float) -> float:
@@ -166,9 +194,5 @@ def budgets(cells: Sequence[Cell], kept: Mapping[str, int], floor: int) -> dict[
     yields = {c.name: (kept.get(c.name, 0) + 1) / (c.draws + 1) for c in models}
     mean = sum(yields.values()) / max(len(yields), 1)
     wanted = {c.name: c.draws * min(2.0, max(0.5, yields[c.name] / mean)) for c in models}
-    result = {c.name: min(c.draws, floor) for c in models}
-    for _ in range(total - sum(result.values())):
-        # One draw at a time to the cell that is furthest below its wish; ties go to the first.
-        best = max(models, key=lambda c: wanted[c.name] - result[c.name])
-        result[best.name] += 1
-    return {**resting, **result}
+    # Without a model that draws there is nothing to divide.
+    return {**resting, **(divide(total, wanted, {c.name: min(c.draws, floor) for c in models}) if models else {})}

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tso import evaluate, pair
 from tso.config import Config
+from tso.correct import judge_model
 from tso.correct import stage as correcting
 from tso.evaluate import heldout
 from tso.models import located
@@ -38,7 +39,7 @@ def measure(store: RunStore, config: Config, iteration: int, face: Face) -> None
     if iteration == 0:
         # One pair a prompt: held-out pairs are for a mean, and each costs every model a forward pass.
         pair.make_pairs(store, replace(config.pair, max_pairs=1), 0, "evaluate")
-        correcting.correct(store, config.correct, 0, encode, face, "evaluate")
+        correcting.correct(store, config.correct, 0, encode, face, "evaluate", judge_model.load(store, config, 0))
 
 
 def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+# What to do about a cell's model that cannot chat.
+NO_TEMPLATE = "use an instruction-tuned model, or name the cell's prompt_format, such as 'User: {prompt}\\nAssistant:'"
+
 # What a model consists of, and no other weight format.
 HUB_FILES = ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]
 
@@ -77,6 +80,10 @@ def _has_bf16_instructions() -> bool:
 def is_hub_name(name: str) -> bool:
     """Whether `name` is that of a model on a hub (MODEL or ORG/MODEL), and of no folder here."""
     return bool(re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", name)) and not Path(name).exists()
+
+
+def is_gguf(name: str) -> bool:
+    return name.lower().endswith(".gguf")
 
 
 def fetch(name: str, revision: str | None) -> Path:
@@ -146,15 +153,15 @@ def load_model(path: str, *, dtype: torch.dtype, device: torch.device) -> PreTra
     return model
 
 
-def load_tokenizer(path: str) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a model; it must have a chat template and an end-of-turn token."""
+def load_tokenizer(path: str, *, chat: bool = True) -> PreTrainedTokenizerBase:
+    """The tokenizer beside a model; it must have an end-of-turn token and, for `chat`, a chat template."""
     from transformers import AutoTokenizer
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except Exception as err:
         raise _cannot_load("tokenizer", path, err) from err
-    if not tokenizer.chat_template:
+    if chat and not tokenizer.chat_template:
         raise ModelError(f"the tokenizer of {path} has no chat template; use an instruction-tuned model")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {path} names no end-of-turn token (eos_token)")

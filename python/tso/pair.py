@@ -14,11 +14,13 @@ from itertools import combinations
 
 import numpy as np
 
+from tso import lengths
 from tso.config import PairSection
 from tso.dedup import dedup_pairs, dedup_texts
 from tso.diversity import COUNTS, diversity, pick_pairs, repetition
 from tso.errors import InternalError
 from tso.matrix import win_probability
+from tso.progress import Face
 from tso.records import Cell, Label, Pair, Response
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows
 
@@ -45,6 +47,7 @@ def make_pairs(store: RunStore, options: PairSection, iteration: int, purpose: s
     clean, dropped = clean_responses(answers, options)
     rows = [_tokens(r) for r in clean]
     candidates = propose(clean, cells, store.rewards(iteration), options.label)
+    candidates = [c for c in candidates if options.length != "cap" or _within(rows, c, options.length_ratio)]
     picked, alike = _pick(rows, clean, candidates, options)
     pairs = [_pair(iteration, clean, candidates[i], s) for i, s in zip(picked, alike, strict=True)]
     paired = {side for p in pairs for side in (p.response_a, p.response_b)}
@@ -75,6 +78,10 @@ def clean_responses(
     for response, share in zip(answers, loops, strict=True):
         if not response.text.strip():
             dropped.append((response.id, "empty", ""))
+        elif not response.token_ids:
+            dropped.append(
+                (response.id, "unreadable", "the policy's tokenizer has no tokens for it, or only by control tokens")
+            )
         elif options.drop_cutoff and response.finish_reason == "length":
             dropped.append((response.id, "cut_off", ""))
         elif share > options.max_repetition:
@@ -146,12 +153,24 @@ def _pick(
         prompt=_group_numbers([clean[c.a].prompt_id for c in candidates]),
         a=[c.a for c in candidates],
         b=[c.b for c in candidates],
-        quality=[UNDECIDED + abs(2 * c.p_a - 1) for c in candidates],
+        quality=[_quality(rows, c, options) for c in candidates],
         max_pairs=options.max_pairs,
         max_uses=options.max_uses,
         ngram=options.ngram,
     )
     return [int(i) for i in picked], [float(s) for s in alike]
+
+
+def _within(rows: list[list[int]], candidate: Candidate, ratio: float) -> bool:
+    return lengths.within(len(rows[candidate.a]), len(rows[candidate.b]), ratio)
+
+
+def _quality(rows: list[list[int]], candidate: Candidate, options: PairSection) -> float:
+    """How far the label is decided; with pair.length=match, times how alike the two lengths are."""
+    decided = UNDECIDED + abs(2 * candidate.p_a - 1)
+    if options.length != "match":
+        return decided
+    return decided * lengths.likeness(len(rows[candidate.a]), len(rows[candidate.b]))
 
 
 def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, similarity: float) -> Pair:
@@ -180,6 +199,18 @@ def settle(store: RunStore, options: PairSection, iteration: int, purpose: str =
     gone = {r[0] for r in refused}
     refused += surplus([p for p in fresh if p.id not in gone], options.max_kept)
     store.commit(iteration, stage, drop_rows(iteration, stage, "pair", refused), info={"dropped_pairs": len(refused)})
+
+
+def tell_lengths(store: RunStore, iteration: int, face: Face) -> None:
+    """Write the length gap of the kept pairs by source of their labels, as one unit, and warn of a lopsided one."""
+    if store.done(iteration, "lengths"):
+        return
+    pairs = store.pairs(iteration)
+    answers = store.responses_by_id(s for p in pairs for s in (p.label.chosen, p.label.rejected) if s is not None)
+    found = lengths.gaps(pairs, {i: len(_tokens(r)) for i, r in answers.items()})
+    store.commit(iteration, "lengths", metric_rows(iteration, 0, lengths.metrics(found)))
+    if said := lengths.warning(found):
+        face.warn(f"iteration {iteration}: {said}")
 
 
 def surplus(pairs: Sequence[Pair], most: int | None) -> list[tuple[str, str, str]]:

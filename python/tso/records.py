@@ -40,6 +40,9 @@ class Decoding:
     top_k: int = 0  # 0: no limit
     max_new_tokens: int = 256
     system_prompt: str | None = None
+    min_p: float = 0.0  # tokens less likely than this share of the likeliest one are left out; 0: none
+    stop: tuple[str, ...] = ()  # texts that end an answer; they are no part of it
+    prompt_format: str | None = None  # plain text around {prompt}, in place of the model's chat template
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,7 @@ class Cell:
 
     name: str
     model: str  # as configured: policy, reference, previous, policy@K, human, or a model's name or path
-    path: str  # the folder to load, inside the run's folder unless absolute; empty for people
+    path: str  # the folder to load, inside the run's folder unless absolute, or URL#NAME on a server; empty for people
     revision: str  # identity of the weights: equal revisions are the same model
     stage: str  # human | base | reference | policy | earlier
     scale: float | None  # billions of parameters

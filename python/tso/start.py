@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,14 +13,15 @@ import torch
 from tso import config as config_module
 from tso import matrix, rows
 from tso.config import CellSection, Config
-from tso.correct import recorded, rule
-from tso.errors import ConfigError, DataError
+from tso.correct import judge_model, recorded, rule
+from tso.errors import ConfigError, DataError, ModelError
 from tso.models import (
     convert_gguf,
     cores,
     device_for,
     find,
     identity_of,
+    is_gguf,
     load_model,
     load_tokenizer,
     located,
@@ -30,7 +32,9 @@ from tso.progress import Face
 from tso.prompts import PromptSet, load_prompts
 from tso.records import Prompt
 from tso.sample.base import chat
-from tso.sample.transformers import answer_ids, prompt_ids
+from tso.sample.choose import Samplers
+from tso.sample.endpoint import PREFIX, on_server
+from tso.sample.transformers import answer_ids, prompt_ids, request_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
 from tso.training.trainer import check_adapters, check_training, head_of
 
@@ -38,6 +42,7 @@ from tso.training.trainer import check_adapters, check_training, head_of
 FREE = (
     *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
     *("training.report_to", "training.save_steps", "correct.recorded", "evaluate.control"),
+    *("server.concurrency", "server.timeout", "server.retries"),
 )
 
 TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initialised and as they stay
@@ -60,6 +65,7 @@ def prepare(store: RunStore, config: Config, face: Face) -> None:
     _preflight(config)
     if store.done(0, "start"):
         _same_prompts(store, config)
+        judge_model.check(store, config)
         located(store.folder, *store.checkpoint(0, "policy"))
     else:
         _begin(store, config, face)
@@ -80,7 +86,8 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     _check_apart(store.folder, Path(config.data.prompts))
     found = load_prompts(config.data)
     path, sha = _start_model(store.folder, config, face)
-    others = {name: find(name) for name in matrix.others(config)}
+    samplers = Samplers(config)
+    others = {name: _other(store.folder, name, config, face) for name in matrix.others(config) if not on_server(name)}
     where = located(store.folder, path, sha)
     prompts, longest, left_out = _readable(found, config, where)
     for place, reason in left_out[:10]:
@@ -88,6 +95,8 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     if len(left_out) > 10:
         face.warn(f"... and {len(left_out) - 10} more rows of {len(left_out)} left out")
     _check_room(config, longest, where, {name: str(folder) for name, folder in others.items()})
+    judge = judge_model.begin(config, where, longest)
+    servers = {name: _served(samplers, name, config, face) for name in matrix.others(config) if on_server(name)}
     model = load_model(where, dtype=getattr(torch, config.model.dtype), device=torch.device("cpu"))
     head_of(model)  # what cannot be trained is refused before anything is sampled
     scale = scale_of(model) if config.model.scale is None else config.model.scale
@@ -98,7 +107,8 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     info = {
         "threads": config.model.threads or cores(),
         "scale": scale,
-        "bases": {name: (str(folder), identity_of(folder)) for name, folder in others.items()},
+        "bases": {name: (_inside(store.folder, path), identity_of(path)) for name, path in others.items()} | servers,
+        "judge": judge,
         "rejected": len(left_out),
         "settings": identity(config),
         "prompts_sha256": rows.digest(Path(config.data.prompts)),
@@ -142,6 +152,34 @@ def _start_model(folder: Path, config: Config, face: Face) -> tuple[str, str]:
     return str(target.relative_to(folder)), identity_of(target)
 
 
+def _other(folder: Path, name: str, config: Config, face: Face) -> Path:
+    """The folder of a model that a cell names; a GGUF file is converted into one, beside the start model."""
+    if not is_gguf(name):
+        return find(name)
+    file = Path(name).resolve()
+    target = folder / "iteration-0" / f"{file.stem}-{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
+    face.say(f"converting {file.name} to safetensors")
+    convert_gguf(str(file.parent), file.name, target, getattr(torch, config.model.dtype))
+    return target
+
+
+def _inside(folder: Path, path: Path) -> str:
+    """As the store keeps it: relative where it is part of the run."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
+def _served(samplers: Samplers, path: str, config: Config, face: Face) -> tuple[str, str]:
+    """(path, identity) of a model on a server, which is tried for each of its cells."""
+    specs = [s for s in config.matrix.cells if s.model.startswith(PREFIX) and matrix.source(s) == path]
+    for spec in specs:
+        found = samplers.server.probe(path, matrix.decoding_of(spec, config.sample.max_new_tokens))
+    if not found.reports_usage:
+        face.warn(f"{path} does not report the tokens it used, so their cost is not counted")
+    if not found.dialect.seed:
+        face.warn(f"{path} takes no seed: its answers cannot be repeated")
+    return path, f"{path} {found.model}"
+
+
 def _readable(found: PromptSet, config: Config, model: str) -> tuple[list[Prompt], Prompt, list[tuple[str, str]]]:
     """Prompts that the chat template takes and that are short enough; the longest; (place, reason) of rows left out."""
     tokenizer = load_tokenizer(model)
@@ -180,23 +218,26 @@ def _check_room(config: Config, longest: Prompt, start: str, others: Mapping[str
         raise ConfigError(
             f"training.max_length={config.training.max_length} is more than the {limit} tokens that the model reads; lower it"
         )
-    tokenizers = {where: load_tokenizer(where) for where in {start, *others.values()}}
+    tokenizers = {where: load_tokenizer(where, chat=False) for where in {start, *others.values()}}
     for cell in (*config.matrix.cells, CellSection(name="evaluate")):
-        if cell.model == "human":
+        if cell.model == "human" or cell.model.startswith(PREFIX):
             continue
         where = others.get(cell.model, start)
+        decoding = matrix.decoding_of(cell, config.sample.max_new_tokens)
         try:
-            length = len(prompt_ids(tokenizers[where], chat(longest, cell.system_prompt)))
+            length = len(request_ids(tokenizers[where], longest, decoding))
+        except ModelError as err:
+            raise ConfigError(f"cell {cell.name!r}: {err}") from err
         except Exception as err:  # as above
             said = " ".join(str(err).split())
             raise ConfigError(
                 f"cell {cell.name!r}: its chat template refuses {'its system_prompt' if cell.system_prompt else 'a prompt'}: {said}"
             ) from err
-        limit, room = positions(where), config.sample.max_new_tokens
+        limit, room = positions(where), decoding.max_new_tokens
         if limit and length + room > limit:
             raise ConfigError(
                 f"cell {cell.name!r}: the longest prompt has {length} tokens and an answer may take {room}, but the model "
-                f"reads {limit}; lower data.max_prompt_tokens or sample.max_new_tokens"
+                f"reads {limit}; lower data.max_prompt_tokens or sample.max_new_tokens, or the cell's max_new_tokens"
             )
 
 

@@ -225,6 +225,10 @@ class RunStore:
         rows = self.query("SELECT cell, strength, stderr FROM strengths WHERE iteration = ?", (iteration,))
         return {row[0]: (row[1], row[2]) for row in rows}
 
+    def noise(self, iteration: int) -> dict[str, float]:
+        """Chance that the label is wrong by pair id, for the pairs of `iteration` that have an estimate."""
+        return dict(self.query("SELECT pair_id, noise FROM noise WHERE iteration = ?", (iteration,)))
+
     def checkpoint(self, iteration: int, role: str) -> tuple[str, str]:
         """(path, sha256) of the policy or the reference as it stood after `iteration` (0: the start)."""
         rows = self.query("SELECT path, sha256 FROM checkpoints WHERE iteration = ? AND role = ?", (iteration, role))
@@ -381,7 +385,8 @@ def _cell(
     strength: float,
     draws: int,
 ) -> Cell:
-    how = Decoding(**json.loads(decoding))
+    options = json.loads(decoding)
+    how = Decoding(**{**options, "stop": tuple(options.get("stop", ()))})
     return Cell(name, model, path, revision, stage, scale, how, prior, strength, draws)
 
 

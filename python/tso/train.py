@@ -13,8 +13,12 @@ import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tso.errors import InternalError, StoreFull, TsoError
+
+if TYPE_CHECKING:
+    from tso.config import Config
 
 
 def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
@@ -72,10 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return guarded(lambda: _train(args.config, args.quiet), debug=args.debug)
 
 
-def _train(words: Sequence[str], quiet: bool) -> int:
+def settings(words: Sequence[str]) -> Config:
+    """The config of a command line: one YAML file at most, and section.key=value words. Raises ConfigError."""
     from tso import config, quickstart
     from tso.errors import ConfigError
-    from tso.progress import Face
 
     files = [w for w in words if "=" not in w or Path(w).is_file()]
     if len(files) > 1:
@@ -84,11 +88,16 @@ def _train(words: Sequence[str], quiet: bool) -> int:
     named = {w.split("=", 1)[0] for w in overrides}
     # The quickstart is what runs when nobody names a model: its settings are a config like any other.
     base = None if files or "model.name_or_path" in named else quickstart.config()
-    settings = config.load(files[0] if files else None, overrides, base=base)
+    return config.load(files[0] if files else None, overrides, base=base)
+
+
+def _train(words: Sequence[str], quiet: bool) -> int:
+    config = settings(words)
     _calm(quiet)
     from tso import loop
+    from tso.progress import Face
 
-    loop.run(settings, Face(quiet=quiet))
+    loop.run(config, Face(quiet=quiet))
     return 0
 
 

@@ -1,12 +1,16 @@
 """Verdicts of a rule and of people on an iteration's pairs: which counts, what it does, and that none is lost."""
 
 import json
+from collections import Counter
 
 import pytest
 from tso.config import CorrectSection
-from tso.correct.stage import _wins, correct
+from tso.correct.learn import estimate_noise, learn_strengths
+from tso.correct.learn import judged as contests
+from tso.correct.noise import alike, of_majority
+from tso.correct.stage import correct
 from tso.progress import Face
-from tso.records import Label, Response
+from tso.records import Cell, Decoding, Label, Response
 from tso.store import RunStore, drop_rows, label_rows, merge, response_rows
 
 from tests.stores import prompts
@@ -47,13 +51,22 @@ def store(tmp_path):
         yield opened
 
 
-def judged(store, tmp_path, verdicts, iteration=1):
+def judged(store, tmp_path, verdicts, iteration=1, **more):
     path = tmp_path / "verdicts.jsonl"
     path.write_text("".join(json.dumps(v) + "\n" for v in verdicts), encoding="utf-8")
     face = Heard()
-    options = CorrectSection(rule=RULE, recorded=str(path), margin=0.05, bad_below=0.0)
+    options = CorrectSection(rule=RULE, recorded=str(path), margin=0.05, bad_below=0.0, **more)
     correct(store, options, iteration, lambda text: (7, 3), face)
     return {p.id: p for p in store.pairs()}, " ".join(face.lines)
+
+
+def wins(store):
+    """How often the one cell's answer beat the other's; a tie is half a win for either."""
+    found = Counter()
+    for c in contests(store, CELLS):
+        found[c.first, c.second] += c.outcome
+        found[c.second, c.first] += 1 - c.outcome
+    return {pair: n for pair, n in found.items() if n}
 
 
 def said(pair_id, verdict, **more):
@@ -85,25 +98,110 @@ def test_people_judge_what_the_rule_left_and_outrank_it(store, tmp_path, verdict
 def test_one_comparison_a_pair_by_the_verdict_in_force(store, tmp_path):
     judged(store, tmp_path, [said("pa", "flip", confidence=1 - i / 100) for i in range(50)])
     # pa: a person turned it; pb: the rule did; pc: a tie. The rule's overruled verdict on pa counts no more.
-    assert _wins(store, CELLS) == {("weak", "strong"): 2.5, ("strong", "weak"): 0.5}
+    assert wins(store) == {("weak", "strong"): 2.5, ("strong", "weak"): 0.5}
     assert metrics(store)["feedback/agreement"] == 0.0
     assert metrics(store)["feedback/flips"] == 2
 
 
+def test_a_majority_of_people_decides(store, tmp_path):
+    voices = [said("pa", v, author=a) for a, v in (("ann", "flip"), ("bob", "keep"), ("eve", "flip"))]
+    pairs, _ = judged(store, tmp_path, voices)
+    assert (pairs["pa"].label.source, pairs["pa"].label.chosen) == ("human", 2)
+    assert pairs["pa"].label.confidence == pytest.approx(2 / 3)
+    assert len(store.corrections()) == 6  # nobody's verdict is lost
+
+
+@pytest.mark.parametrize("how", ["drop", "weight"])
+def test_people_without_a_majority(store, tmp_path, how):
+    voices = [said(pair, v, author=a) for pair in ("pb", "pc") for a, v in (("ann", "flip"), ("bob", "keep"))]
+    pairs, _ = judged(store, tmp_path, voices, on_disagreement=how, disagreement_weight=0.3)
+    reasons = dict(store.query("SELECT id, reason FROM drops WHERE kind = 'pair'"))
+    assert reasons["pc"] == "disagreement"  # the rule called it a tie, so no label is left to weigh less
+    if how == "drop":
+        assert "pb" not in pairs
+        assert reasons["pb"] == "disagreement"
+    else:
+        assert (pairs["pb"].label.source, pairs["pb"].label.chosen, pairs["pb"].label.weight) == ("rule", 4, 0.3)
+    # A dispute is a tie in strength: pa by the rule, pb and pc tied.
+    assert wins(store) == {("strong", "weak"): 2.0, ("weak", "strong"): 1.0}
+
+
+def test_strengths_with_intervals_go_to_the_store_and_the_next_iteration_reads_them(store, tmp_path):
+    judged(store, tmp_path, [])
+    cells = [Cell(n, "policy", "", n, "policy", 1.0, Decoding(), prior, prior, 1) for n, prior in CELLS.items()]
+    learn_strengths(store, CorrectSection(), 1, cells, 7)
+    rows = store.query("SELECT cell, prior, strength, low, high, comparisons FROM strengths ORDER BY cell")
+    assert [(r[0], r[1], r[5]) for r in rows] == [("strong", 1.0, 3), ("weak", 0.0, 3)]
+    assert all(low < value < high for _, _, value, low, high, _ in rows)
+    learned = store.strengths(1)
+    assert learned["strong"][0] - learned["weak"][0] < 1  # one win each and a tie, where the prior expected more
+    assert metrics(store)["matrix/strength/weak"] == learned["weak"][0]
+    learn_strengths(store, CorrectSection(), 1, cells, 7)  # a unit that is there stays
+
+
+def noisy(store, number, unjudged=0):
+    """`number` pairs more that two people keep, but for every fifth that one of them turns; then pairs nobody judged."""
+    ids = range(100, 100 + 2 * (number + unjudged), 2)
+    answers = [
+        Response(i + j, "p0", ("strong", "weak")[j], f"text {i + j}", (9, 3), "stop", 1) for i in ids for j in (0, 1)
+    ]
+    pairs = [(f"pn{i}", 1, "train", i, "p0", i, i + 1, 0.0) for i in ids]
+    labels = [(f"pn{i}", Label("prior", i, i + 1, 0.7, 1.0)) for i in ids]
+    rows = merge(
+        response_rows(answers), {"pairs": (PAIR, pairs)}, label_rows(store.next_id("labels", "label_id"), 1, labels)
+    )
+    store.commit(1, "more pairs", rows)
+    return [
+        said(f"pn{i}", "flip" if author == "bob" and i % 10 == 0 else "keep", author=author)
+        for i in ids[:number]
+        for author in ("ann", "bob")
+    ]
+
+
+def test_label_noise_goes_to_the_store_by_source(store, tmp_path):
+    verdicts = noisy(store, 40, unjudged=1)
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text("".join(json.dumps(v) + "\n" for v in verdicts), encoding="utf-8")
+    options = CorrectSection(recorded=str(path), on_disagreement="weight")
+    correct(store, options, 1, lambda text: (7, 3), Heard())
+    cells = [Cell(n, "policy", "", n, "policy", 1.0, Decoding(), prior, prior, 1) for n, prior in CELLS.items()]
+    estimate_noise(store, options, 1, cells)
+    found = store.noise(1)
+    rate = alike((32 + 1) / (40 + 2))
+    assert found["pn102"] == pytest.approx(of_majority(rate, [1, 1]))
+    assert metrics(store)["feedback/noise/human"] == pytest.approx(found["pn102"])
+    # Nobody judged this one: the prior's label is as likely wrong as the strengths say, few as 33 wins and 8 ties leave.
+    assert 0 < found["pn180"] < 0.2
+    assert 0 < found["pn100"] < 0.2  # disputed: the prior's label stays
+    assert "pa" in found
+
+
+def test_without_an_agreement_no_label_has_a_noise(store, tmp_path):
+    judged(store, tmp_path, [])
+    estimate_noise(store, CorrectSection(), 1, [])
+    assert store.noise(1) == {}
+
+
+def test_noise_can_be_left_alone(store, tmp_path):
+    judged(store, tmp_path, noisy(store, 40))
+    estimate_noise(store, CorrectSection(estimate_noise=False), 1, [])
+    assert store.noise(1) == {}
+
+
 def test_late_and_unknown_verdicts_are_told_and_late_ones_count_for_the_strengths(store, tmp_path):
     judged(store, tmp_path, [])
-    before = _wins(store, CELLS)
+    before = wins(store)
     late = [said("pb", "flip"), said("pd", "keep"), said("pnowhere", "keep")]
     pairs, told = judged(store, tmp_path, late, iteration=2)
     assert "2 verdicts are on pairs that were trained on or had left" in told
     assert "1 verdicts are on pairs that this run has not made so far: pnowhere" in told
     assert pairs["pb"].label.chosen == 4  # it was trained on like that
-    after = _wins(store, CELLS)
+    after = wins(store)
     assert after["strong", "weak"] == before["strong", "weak"] + 2  # pb as the person has it, and pd
     assert after["weak", "strong"] == before["weak", "strong"] - 1
     _, told = judged(store, tmp_path, late, iteration=3)
     assert "trained on" not in told  # taken once
-    assert _wins(store, CELLS) == after
+    assert wins(store) == after
 
 
 def test_the_judge_is_asked_once_for_an_answer_whatever_it_says_next(store, tmp_path, monkeypatch):

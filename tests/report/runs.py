@@ -64,7 +64,7 @@ COLUMNS = {
     ],
     "scores": ["response_id", "judge", "score", "reason"],
     "drops": ["iteration", "stage", "kind", "id", "reason", "detail"],
-    "strengths": ["iteration", "cell", "prior", "strength", "stderr", "comparisons"],
+    "strengths": ["iteration", "cell", "prior", "strength", "stderr", "low", "high", "comparisons"],
     "logps": ["iteration", "pair_id", "model", "chosen", "rejected"],
     "outcomes": ["iteration", "pair_id", "chosen_reward", "rejected_reward", "chosen_saturated", "rejected_saturated"],
     "metrics": ["iteration", "step", "name", "value"],
@@ -160,7 +160,10 @@ def full_run(folder: Path) -> Path:
         folder,
         1,
         "strengths",
-        strengths=[(1, "human", 2.0, 1.375, 0.4375, 3), (1, "policy-1.0", 0.5, 0.75, 0.3125, 3)],
+        strengths=[
+            (1, "human", 2.0, 1.375, 0.4375, 0.5, 2.25, 3),
+            (1, "policy-1.0", 0.5, 0.75, 0.3125, 0.125, 1.375, 3),
+        ],
         metrics=[(1, 0, "matrix/strength/human", 1.375)],
     )
     write(

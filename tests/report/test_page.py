@@ -184,8 +184,8 @@ def test_funnel_leaves_held_out_data_out(run):
 
 def test_strengths_and_figures_are_those_of_the_store(run):
     _, found = read(run)
-    assert ["human", "+2.00", "+1.38", "0.44", "3", ""] in found.cells
-    assert ["policy-1.0", "+0.50", "+0.75", "0.31", "3", ""] in found.cells
+    assert ["human", "+2.00", "+1.38", "+0.50 to +2.25", "3", ""] in found.cells
+    assert ["policy-1.0", "+0.50", "+0.75", "+0.12 to +1.38", "3", ""] in found.cells
     assert ["prior/error_rate", "0.3125"] in found.cells
     assert ["data/responses", "5"] in found.cells
 

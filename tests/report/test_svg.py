@@ -64,7 +64,7 @@ def test_thinning_keeps_order_spikes_and_little_else():
 
 
 def test_interval_stays_in_its_row():
-    svg = ElementTree.fromstring(interval(0.0, 50.0, 1.0, -2.0, 2.0))
+    svg = ElementTree.fromstring(interval(0.0, (-100.0, 100.0), 1.0, -2.0, 2.0))
     assert all(0 <= float(e.get(k)) <= 160 for e in svg.iter("line") for k in ("x1", "x2"))
 
 

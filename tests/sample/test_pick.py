@@ -23,7 +23,7 @@ def twin(scores: np.ndarray, draw: float, decoding: Decoding) -> set[int]:
         probs = probs / probs[order].sum()
     kept, before = [], 0.0
     for token in order:
-        if before < decoding.top_p:
+        if before < decoding.top_p and probs[token] >= decoding.min_p * probs.max():
             kept.append(int(token))
         before += probs[token]
     ends = np.cumsum(probs[kept]) / probs[kept].sum()
@@ -40,12 +40,13 @@ def twin(scores: np.ndarray, draw: float, decoding: Decoding) -> set[int]:
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
     top_p=st.sampled_from([0.1, 0.9, 1.0]),
     top_k=st.sampled_from([0, 1, 50]),
+    min_p=st.sampled_from([0.0, 0.001, 0.2, 0.999]),
 )
-def test_picks_what_the_twin_picks(seed, vocabulary, spread, temperature, top_p, top_k):
+def test_picks_what_the_twin_picks(seed, vocabulary, spread, temperature, top_p, top_k, min_p):
     rng = np.random.default_rng(seed)
     scores = (rng.normal(size=(4, vocabulary)) * spread).astype(np.float32)
     draws = rng.random(4)
-    decoding = Decoding(temperature, top_p, min(top_k, vocabulary))
+    decoding = Decoding(temperature, top_p, min(top_k, vocabulary), min_p=min_p)
     picked = pick(torch.from_numpy(scores), torch.from_numpy(draws), decoding).tolist()
     for row in range(4):
         assert picked[row] in twin(scores[row], draws[row], decoding)
@@ -59,6 +60,18 @@ def test_tokens_come_as_often_as_they_are_likely():
     picked = pick(probs.log().expand(20_000, 4), draws, Decoding(1.0, 0.9))
     share = torch.bincount(picked, minlength=4) / 20_000
     assert share.tolist() == pytest.approx([0.5 / 0.95, 0.3 / 0.95, 0.15 / 0.95, 0.0], abs=0.012)
+
+
+def test_min_p_leaves_out_what_is_too_unlikely_beside_the_likeliest():
+    scores = torch.tensor([[0.5, 0.3, 0.15, 0.05]]).log().expand(4, 4)
+    draws = torch.tensor([0.0, 0.6, 0.8, 0.999999], dtype=torch.double)
+    assert decode_ids(scores, draws, 0.29) == [0, 1, 1, 2]
+    assert decode_ids(scores, draws, 0.31) == [0, 0, 1, 1]
+    assert decode_ids(scores, draws, 0.99) == [0, 0, 0, 0]
+
+
+def decode_ids(scores, draws, min_p):
+    return pick(scores, draws, Decoding(1.0, min_p=min_p)).tolist()
 
 
 def test_a_seed_gives_its_row_whatever_the_others_are():

@@ -104,3 +104,20 @@ def test_a_policy_that_is_its_reference_loses_log_2(family, recompute, tmp_path)
     assert trainer.state.log_history[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert all(abs(o.chosen_reward) + abs(o.rejected_reward) < 1e-6 for o in trainer.outcomes.values())
     assert len(read) == 1 + recompute, "a layer is read again exactly where that was asked for"
+
+
+def test_each_pair_has_its_own_label_noise(tiny, tmp_path):
+    model = load_model(str(tiny / "model"), dtype=torch.float64, device=torch.device("cpu"))
+    pairs = [
+        Example(f"p{i}", (3, 9, 11), (8, 9 + i), (10,), ref_chosen=-3.0, ref_rejected=-5.0, label_smoothing=e)
+        for i, e in enumerate([0.0, 0.3])
+    ]
+    args = training_arguments(TrainingSection(), str(tmp_path), 0, torch.device("cpu"))
+    trainer = PairTrainer(model, args, TrainingSection(), train_dataset=pairs, data_collator=Collator(1))
+    ours = trainer.compute_loss(model, Collator(1)(pairs), num_items_in_batch=2)
+    theirs = 0.0
+    for p in pairs:
+        gap = 0.1 * (plain_logp(model, p.prompt, p.chosen) - plain_logp(model, p.prompt, p.rejected) - 2.0)
+        e = p.label_smoothing
+        theirs = theirs - ((1 - e) * F.logsigmoid(gap) + e * F.logsigmoid(-gap)) / 2
+    assert abs(ours.item() - theirs.item()) < 1e-6

@@ -6,7 +6,7 @@ correction and a new label; the pair keeps the ones before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tso.config import CorrectSection
 from tso.records import Correction, Label, Pair
@@ -23,7 +23,7 @@ class Outcome:
 
 
 def strongest(corrections: list[Correction]) -> Correction:
-    """The one in force: highest rank, latest among equals."""
+    """The one of the highest rank, the latest among equals."""
     return max(enumerate(corrections), key=lambda item: (RANK[item[1].source], item[0]))[1]
 
 
@@ -42,6 +42,13 @@ def apply(pair: Pair, correction: Correction | None, options: CorrectSection, ed
         return Outcome(_label(correction, edited, first, correction.confidence, 1.0))
     chosen, rejected = (first, second) if correction.verdict == "keep" else (second, first)
     return Outcome(_label(correction, chosen, rejected, correction.confidence, 1.0))
+
+
+def dispute(label: Label | None, options: CorrectSection) -> Outcome:
+    """What becomes of a pair that people disagree on. label: what rules and judges made of it; None: it would leave."""
+    if options.on_disagreement == "drop" or label is None or label.chosen is None:
+        return Outcome(None, "disagreement")
+    return Outcome(replace(label, weight=options.disagreement_weight))
 
 
 def directed(pair: Pair) -> tuple[int, int]:

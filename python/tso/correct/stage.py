@@ -1,4 +1,4 @@
-"""Correct the pairs of an iteration, then learn how strong the cells are (steps 6 and 7)."""
+"""Correct the pairs of an iteration (step 6)."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import replace
 
 from tso.config import CorrectSection
 from tso.correct import recorded, rule
-from tso.correct.base import apply, directed, strongest
-from tso.correct.strengths import fit
+from tso.correct.base import apply, directed, dispute, strongest
+from tso.correct.calls import Judge
+from tso.correct.judge import Judged, judge_pairs
+from tso.correct.people import in_force
 from tso.errors import DataError
 from tso.progress import Face
-from tso.records import Cell, Correction, Label, Pair, Response, Score
+from tso.records import Correction, Label, Pair, Response, Score
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
 
 Encode = Callable[[str], tuple[int, ...]]
@@ -20,9 +22,15 @@ SCORES_A_UNIT = 64  # answers; a kill loses no more of a judge's work
 
 
 def correct(
-    store: RunStore, options: CorrectSection, iteration: int, encode: Encode, face: Face, purpose: str = "train"
+    store: RunStore,
+    options: CorrectSection,
+    iteration: int,
+    encode: Encode,
+    face: Face,
+    purpose: str = "train",
+    judge: Judge | None = None,
 ) -> None:
-    """Write corrections, new labels and drops of an iteration's pairs, as one unit; scores before, as they come."""
+    """Write corrections, new labels and drops of an iteration's pairs, as one unit; scores and calls before, as they come."""
     stage = f"correct/{purpose}"
     if store.done(iteration, stage):
         return
@@ -30,6 +38,9 @@ def correct(
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
     given = _recorded(store, options)
+    judged = Judged({}, {})
+    if judge is not None:
+        judged = judge_pairs(store, judge, options, iteration, purpose, given.keys(), face)
     corrections: list[Correction] = []
     labels: list[tuple[str, Label]] = []
     drops: list[tuple[str, str, str]] = []
@@ -39,21 +50,21 @@ def correct(
     next_id = store.free_response_id()
     used = 0
     for pair in pairs:
-        rules = [_by_rule(pair, scores, options)] if options.rule else []
+        machines = [_by_rule(pair, scores, options)] if options.rule else []
+        machines += [judged.corrections[pair.id]] if pair.id in judged.corrections else []
         people = given.pop(pair.id, [])
         used += len(people)
-        best = strongest([*rules, *people]) if rules or people else None
-        basis = pair
-        if best is not None and best.source == "human" and rules:
-            # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
-            shown = apply(pair, strongest(rules), options).label
-            basis = pair if shown is None else replace(pair, label=shown)
+        ruling = in_force([*machines, *people])
+        best = ruling.verdict
+        # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
+        shown = apply(pair, strongest(machines) if machines else None, options).label
+        basis = replace(pair, label=shown) if people and shown is not None else pair
         edited = None
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
             edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
-        outcome = apply(basis, best, options, edited)
-        corrections += [*rules, *people]
+        outcome = dispute(shown, options) if ruling.disputed else apply(basis, best, options, edited)
+        corrections += [*machines, *people]
         if outcome.label is None:
             drops.append((pair.id, outcome.dropped, best.reason if best else ""))
         elif outcome.label != pair.label:
@@ -73,7 +84,9 @@ def correct(
             _correction_rows(store, iteration, [*corrections, *late]),
             label_rows(store.next_id("labels", "label_id"), iteration, labels),
             drop_rows(iteration, stage, "pair", drops),
-            metric_rows(iteration, 0, _metrics(len(corrections), ties, decided) if purpose == "train" else {}),
+            metric_rows(
+                iteration, 0, _metrics(len(corrections), ties, decided) | judged.metrics if purpose == "train" else {}
+            ),
         ),
         info=dict(counts),
     )
@@ -171,44 +184,3 @@ def _metrics(corrections: int, ties: int, decided: Sequence[tuple[Label, Label]]
     }
     agreement = {"feedback/agreement": 1 - flips / len(ordered)} if ordered else {}
     return {**counts, **agreement, **({"prior/error_rate": sum(on_prior) / len(on_prior)} if on_prior else {})}
-
-
-def learn_strengths(store: RunStore, options: CorrectSection, iteration: int, cells: Sequence[Cell]) -> None:
-    """Fit cell strengths to every correction so far and write them, as one unit."""
-    if store.done(iteration, "strengths"):
-        return
-    prior = {c.name: c.prior for c in cells}
-    wins = _wins(store, prior)
-    fitted = fit(list(prior), prior, wins, options.strength_prior_weight)
-    met = Counter(name for pair, n in wins.items() for name in pair for _ in range(round(2 * n)))
-    columns = ["iteration", "cell", "prior", "strength", "stderr", "comparisons"]
-    rows = [(iteration, name, prior[name], s, e, met[name] // 2) for name, (s, e) in fitted.items()]
-    metrics = {f"matrix/strength/{name}": s for name, (s, _) in fitted.items()}
-    store.commit(iteration, "strengths", {"strengths": (columns, rows), **metric_rows(iteration, 0, metrics)})
-
-
-def _wins(store: RunStore, known: dict[str, float]) -> dict[tuple[str, str], float]:
-    """How often one cell's answer beat another's: one comparison a pair, by the verdict in force on it."""
-    pairs = {p.id: p for p in store.pairs(dropped=True)}
-    cells = dict(store.query("SELECT response_id, cell FROM responses"))
-    came = [row[0] for row in store.query("SELECT iteration FROM corrections ORDER BY correction_id")]
-    given: dict[str, list[tuple[int, Correction]]] = defaultdict(list)
-    for iteration, correction in zip(came, store.corrections(), strict=True):
-        given[correction.pair_id].append((iteration, correction))
-    wins: dict[tuple[str, str], float] = defaultdict(float)
-    for name, verdicts in given.items():
-        pair = pairs.get(name)
-        best = strongest([c for _, c in verdicts])
-        if pair is None or best.verdict in ("both_bad", "edit"):
-            continue
-        # The label in force is what the verdict made of the pair, unless it came when the pair had been trained on.
-        winner, loser = (cells[side] for side in directed(pair))
-        late = any(i > pair.iteration for i, c in verdicts if c is best)
-        if late and best.verdict == "flip":
-            winner, loser = loser, winner
-        if winner == loser or winner not in known or loser not in known:
-            continue
-        share = 0.5 if best.verdict == "tie" else 1.0
-        wins[winner, loser] += share
-        wins[loser, winner] += 1 - share
-    return {pair: n for pair, n in wins.items() if n}

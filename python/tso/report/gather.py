@@ -11,6 +11,7 @@ from typing import Any
 
 from tso.errors import DataError
 from tso.records import Message
+from tso.report.judges import calls_on, judge_table
 from tso.report.shapes import (
     Answer,
     Chart,
@@ -77,6 +78,7 @@ def gather(store: RunStore) -> Report:
         charts=_charts(store),
         funnels=_funnels(store),
         strengths=_strengths(store),
+        judges=judge_table(store),
         figures=_figures(store),
         pairs=tuple(pair_history(store, p) for p in sample_pairs(store, SAMPLES)),
     )
@@ -273,7 +275,7 @@ def _shared(group: Sequence[tuple[str, int, bool]]) -> tuple[Count, ...]:
 
 def _strengths(store: RunStore) -> tuple[tuple[int, tuple[Strength, ...]], ...]:
     rows = store.query(
-        "SELECT iteration, cell, prior, strength, stderr, comparisons FROM strengths "
+        "SELECT iteration, cell, prior, strength, low, high, comparisons FROM strengths "
         "ORDER BY iteration, strength DESC, cell"
     )
     return tuple((t, tuple(Strength(*row[1:]) for row in group)) for t, group in groupby(rows, key=lambda r: r[0]))
@@ -338,6 +340,7 @@ def pair_history(store: RunStore, pair_id: str) -> History:
         messages=tuple(Message(**m) for m in json.loads(messages)),
         answers=tuple(_answer(store, side, i) for side, i in [("A", a), ("B", b), *(("edit", edit) for edit in edits)]),
         labels=tuple(Labelled(*row) for row in labels),
+        calls=calls_on(store, pair_id),
         corrections=tuple(
             Judgement(*row)
             for row in ask(
@@ -396,9 +399,9 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
 
 def _decoding(options: dict[str, Any]) -> dict[str, Any]:
     """Without what is switched off."""
-    order = ("temperature", "top_p", "top_k", "max_new_tokens", "system_prompt")
+    order = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "system_prompt", "prompt_format")
     named = {k: options[k] for k in (*order, *sorted(options.keys() - set(order))) if k in options}
-    return {k: v for k, v in named.items() if v is not None and not (k == "top_k" and v == 0)}
+    return {k: v for k, v in named.items() if v not in (None, []) and not (k in ("top_k", "min_p") and v == 0)}
 
 
 def _unknown(store: RunStore, pair_id: str) -> str:

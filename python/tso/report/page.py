@@ -17,7 +17,7 @@ from markupsafe import Markup
 
 from tso.report.gather import gather
 from tso.report.shapes import Chart, Report, Strength
-from tso.report.story import correction_line, drop_line, label_line, logps_line, outcome_line, visible
+from tso.report.story import call_line, correction_line, drop_line, label_line, logps_line, outcome_line, visible
 from tso.report.svg import interval, line_chart, minus
 from tso.store import RunStore
 
@@ -52,8 +52,9 @@ def render(report: Report) -> str:
     env.globals |= {
         "draw": _draw,
         "bounds": _bounds,
-        "interval": lambda s, low, high: Markup(interval(s.strength, s.stderr, s.prior, low, high)),
+        "interval": lambda s, low, high: Markup(interval(s.strength, (s.low, s.high), s.prior, low, high)),
         "label_line": label_line,
+        "call_line": call_line,
         "correction_line": correction_line,
         "drop_line": drop_line,
         "logps_line": logps_line,
@@ -87,7 +88,7 @@ def _draw(chart: Chart) -> Markup:
 def _bounds(strengths: tuple[tuple[int, tuple[Strength, ...]], ...]) -> tuple[float, float]:
     """One scale for the intervals of all iterations, so that they can be compared by eye."""
     rows = [s for _, group in strengths for s in group]
-    low = min(min(s.prior, s.strength - 2 * s.stderr) for s in rows)
-    high = max(max(s.prior, s.strength + 2 * s.stderr) for s in rows)
+    low = min(min(s.prior, s.strength, s.low) for s in rows)
+    high = max(max(s.prior, s.strength, s.high) for s in rows)
     pad = (high - low) * 0.06 or 0.5
     return low - pad, high + pad

@@ -52,7 +52,8 @@ class Strength:
     cell: str
     prior: float
     strength: float
-    stderr: float
+    low: float  # of the 95 % interval
+    high: float
     comparisons: int
 
 
@@ -103,6 +104,19 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """One call of an AI judge. verdict: first, second, tie or both_bad; None where the reply could not be read."""
+
+    judge: str
+    shown_first: int
+    vote: int
+    attempt: int
+    verdict: str | None
+    reason: str
+    tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Drop:
     stage: str
     reason: str
@@ -138,6 +152,7 @@ class History:
     messages: tuple[Message, ...]
     answers: tuple[Answer, ...]
     labels: tuple[Labelled, ...]
+    calls: tuple[Asked, ...]
     corrections: tuple[Judgement, ...]
     drops: tuple[Drop, ...]
     logps: tuple[Logps, ...]
@@ -175,5 +190,6 @@ class Report:
     charts: tuple[Chart, ...]
     funnels: tuple[Funnel, ...]
     strengths: tuple[tuple[int, tuple[Strength, ...]], ...]
+    judges: Table | None
     figures: Table | None
     pairs: tuple[History, ...]

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from tso.report.gather import pair_history
-from tso.report.shapes import Answer, Drop, History, Judgement, Labelled, Logps, Outcome
+from tso.report.shapes import Answer, Asked, Drop, History, Judgement, Labelled, Logps, Outcome
 from tso.store import RunStore
 
 # Controls, marks without a shape of their own (among them those that reorder the text around them) and odd line ends: with
@@ -35,6 +35,8 @@ def _lines(history: History) -> Iterator[str]:
     yield "history"
     for label in history.labels:
         yield f"  {label_line(label, history)}"
+    for call in history.calls:
+        yield f"  {call_line(call, history)}"
     for said in history.corrections:
         yield f"  {correction_line(said, history)}"
         if said.text is not None:
@@ -68,6 +70,22 @@ def label_line(label: Labelled, history: History) -> str:
     else:
         said = f"{history.side(label.chosen)} over {history.side(label.rejected)}"
     return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
+
+
+def call_line(call: Asked, history: History) -> str:
+    a_first = history.side(call.shown_first) == "A"
+    words = {
+        "first": "A" if a_first else "B",
+        "second": "B" if a_first else "A",
+        "tie": "a tie",
+        "both_bad": "both bad",
+    }
+    said = words[call.verdict] if call.verdict else "could not be read"
+    order = "A before B" if a_first else "B before A"
+    more = (f", vote {call.vote + 1}" if call.vote else "") + (f", attempt {call.attempt + 1}" if call.attempt else "")
+    spent = "" if call.tokens is None else f", {call.tokens} tokens"
+    reason = f"; {flat(call.reason)}" if call.reason else ""
+    return f"judge {flat(call.judge)}, {order}{more}: {said}{spent}{reason}"
 
 
 def correction_line(said: Judgement, history: History) -> str:

@@ -71,8 +71,8 @@ def _line(name: str, places: Points, colour: str) -> list[str]:
     return [line, *dots] if len(places) <= 40 else [line]
 
 
-def interval(value: float, error: float, prior: float, low: float, high: float) -> str:
-    """A row's estimate as a dot with two standard errors to each side, and a tick at the prior, between low and high."""
+def interval(value: float, ends: tuple[float, float], prior: float, low: float, high: float) -> str:
+    """A row's estimate as a dot on the line of its interval, and a tick at the prior, between low and high."""
     width, height = 160, 18
 
     def across(x: float) -> float:
@@ -83,7 +83,7 @@ def interval(value: float, error: float, prior: float, low: float, high: float) 
     )
     return (
         f'<svg class="interval" viewBox="0 0 {width} {height}" width="{width}" height="{height}" aria-hidden="true">{zero}'
-        f'<line class="line s0" x1="{across(value - 2 * error):.1f}" x2="{across(value + 2 * error):.1f}" y1="9" y2="9"/>'
+        f'<line class="line s0" x1="{across(ends[0]):.1f}" x2="{across(ends[1]):.1f}" y1="9" y2="9"/>'
         f'<line class="prior" x1="{across(prior):.1f}" x2="{across(prior):.1f}" y1="3" y2="15"/>'
         f'<circle class="dot s0" cx="{across(value):.1f}" cy="9" r="4"/></svg>'
     )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -18,6 +18,7 @@ class Request:
     prompt: Prompt
     decoding: Decoding
     seed: int
+    schema: Mapping[str, Any] | None = None  # JSON schema of the answer, for a backend that can hold a model to one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Answer:
     text: str
     token_ids: tuple[int, ...]
     finish_reason: str
+    prompt_tokens: int | None = None  # that the model read; None: the backend does not tell
+    written_tokens: int | None = None  # that the model wrote, where it is another model's and token_ids do not tell
 
 
 class Sampler(Protocol):
@@ -41,6 +44,20 @@ def chat(prompt: Prompt, system_prompt: str | None) -> list[dict[str, str]]:
     if system_prompt is None:
         return messages
     return [{"role": "system", "content": system_prompt}, *(m for m in messages if m["role"] != "system")]
+
+
+def plain(prompt: Prompt, system_prompt: str | None, prompt_format: str) -> str:
+    """The text that a model without a chat template goes on from.
+
+    Each user turn stands in `prompt_format` at {prompt}, each answer follows after a space and ends its line, and a
+    system prompt stands in front, with an empty line behind it.
+    """
+    parts: dict[str, Callable[[str], str]] = {
+        "system": lambda content: content + "\n\n",
+        "user": lambda content: prompt_format.replace("{prompt}", content),
+        "assistant": lambda content: f" {content}\n",
+    }
+    return "".join(parts[m["role"]](m["content"]) for m in chat(prompt, system_prompt))
 
 
 def uniforms(seeds: Sequence[int], steps: int) -> np.ndarray:

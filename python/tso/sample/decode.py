@@ -5,13 +5,13 @@ system prompt. So rows that have ended leave the batch, and what all prompts beg
 of plain keys and values; a model that keeps anything else (recurrent states) is decoded row by full row.
 
 A draw's randomness comes from its own numbers, not from a shared generator: at each step one uniform number picks the
-token by inverting the cumulative distribution that temperature, top-k and top-p leave. generate itself runs greedy on
+token by inverting the cumulative distribution that temperature, top-k, top-p and min-p leave. generate itself runs greedy on
 the score that this picking leaves, so its batching, caching and stopping are used as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, cast
 
@@ -35,6 +35,9 @@ SHORT = (128, 1024)  # tokens of a short selection
 LEAVE_AT = 0.2  # share of the batch that has ended before the rest goes on without it: starting again has a price too
 
 
+Finished = Callable[[int, list[int]], bool]  # number of a row in the batch, and its new tokens so far
+
+
 class Generator(Protocol):
     """What every causal LM has, though its class PreTrainedModel does not say so."""
 
@@ -49,22 +52,24 @@ def complete(
     decodings: Sequence[Decoding],
     stops: Sequence[int],
     pad_token_id: int,
+    finished: Finished | None = None,
 ) -> list[list[int]]:
     """New token ids of each prompt [B], up to and including the first of `stops`.
 
     draws: [B, steps] uniforms in [0, 1), float64, on the model's device; decodings: how each row is decoded. A row's
-    own max_new_tokens bounds it, and so does the number of steps.
+    own max_new_tokens bounds it, and so does the number of steps. `finished` may say that a row needs no more tokens;
+    it has those that it has then, or some more.
     """
     width, steps = max(map(len, prompts)), draws.shape[1]
     sequences, mask = _left_padded(prompts, width, pad_token_id, draws.device)
     most = width + torch.tensor([min(d.max_new_tokens, steps) for d in decodings], device=draws.device)
-    leave = _Leave(torch.tensor(stops, device=draws.device), width)
+    leave = _Leave(torch.tensor(stops, device=draws.device), width, finished)
     criteria = StoppingCriteriaList([leave] if _narrows(model) else [])
     known = _read_common(model, prompts, width) if len(prompts) > 1 else {}
     rows = torch.arange(len(prompts), device=draws.device)
     answers: list[list[int]] = [[]] * len(prompts)
     while len(rows):
-        leave.most = most[rows]
+        leave.most, leave.rows = most[rows], rows.tolist()
         settings = GenerationConfig(
             do_sample=False,
             max_new_tokens=int(leave.most.amax()) - sequences.shape[1],
@@ -144,7 +149,7 @@ def pick(scores: torch.Tensor, draws: torch.Tensor, decoding: Decoding) -> torch
     vocabulary = probs.shape[-1]
     if decoding.top_k:
         top, ids = probs.topk(min(decoding.top_k, vocabulary), dim=-1)
-        return _invert(top, ids, draws, decoding.top_p * top.double().sum(dim=-1))
+        return _invert(top, ids, draws, decoding.top_p * top.double().sum(dim=-1), decoding.min_p)
     picked = torch.empty(len(probs), dtype=torch.long, device=probs.device)
     rows = torch.arange(len(probs), device=probs.device)
     # A nucleus is nearly always small, and a short selection costs a fraction of a sort: rows whose nucleus it does
@@ -153,19 +158,25 @@ def pick(scores: torch.Tensor, draws: torch.Tensor, decoding: Decoding) -> torch
         left = probs[rows]
         top, ids = left.topk(width, dim=-1) if width < vocabulary else left.sort(dim=-1, descending=True, stable=True)
         most = torch.full((len(rows),), decoding.top_p, dtype=torch.double, device=probs.device)
-        held = (top.double().sum(dim=-1) >= most) | (width == vocabulary)
-        picked[rows[held]] = _invert(top[held], ids[held], draws[rows[held]], most[held])
+        held = (top.double().sum(dim=-1) >= most) | (top[:, -1] < decoding.min_p * top[:, 0]) | (width == vocabulary)
+        picked[rows[held]] = _invert(top[held], ids[held], draws[rows[held]], most[held], decoding.min_p)
         rows = rows[~held]
         if not len(rows):
             break
     return picked
 
 
-def _invert(top: torch.Tensor, ids: torch.Tensor, draws: torch.Tensor, most: torch.Tensor) -> torch.Tensor:
-    """Token ids [B] at the uniforms [B] of the cumulative distribution over top [B, K], largest first, cut at `most`."""
+def _invert(
+    top: torch.Tensor, ids: torch.Tensor, draws: torch.Tensor, most: torch.Tensor, min_p: float
+) -> torch.Tensor:
+    """Token ids [B] at the uniforms [B] of the cumulative distribution over top [B, K], largest first.
+
+    It is cut at the mass `most` [B], and before the first token less likely than min_p times the likeliest one.
+    """
+    lasting = top >= min_p * top[:, :1]  # in the precision of `top`, as whoever chose its width compares them
     top = top.double()
     mass = top.cumsum(dim=-1)
-    kept = (mass - top) < most[:, None]  # a token stays when the mass before it is below the bound
+    kept = ((mass - top) < most[:, None]) & lasting  # a token stays when the mass before it is below the bound
     mass = torch.where(kept, mass, torch.zeros_like(mass))
     reached = kept & (mass > draws[:, None].double() * mass.amax(dim=-1, keepdim=True))
     return ids.gather(1, reached.int().argmax(dim=-1, keepdim=True)).squeeze(1)
@@ -177,14 +188,16 @@ def _invert(top: torch.Tensor, ids: torch.Tensor, draws: torch.Tensor, most: tor
 class _Leave(StoppingCriteria):
     """Which rows have ended, and when so many have that the others go on faster alone.
 
-    most: [B] the length at which each row of the batch is full, prompt included.
+    most: [B] the length at which each row of the batch is full, prompt included; rows: [B] their numbers.
     """
 
     most: torch.Tensor
+    rows: Sequence[int]
 
-    def __init__(self, stops: torch.Tensor, prompt_length: int):
+    def __init__(self, stops: torch.Tensor, prompt_length: int, finished: Finished | None):
         self.stops = stops
         self.prompt_length = prompt_length
+        self.finished = finished
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: Any) -> torch.Tensor:
         ended = self.ended(input_ids)
@@ -192,8 +205,12 @@ class _Leave(StoppingCriteria):
 
     def ended(self, sequences: torch.Tensor) -> torch.Tensor:
         """[B] bool for sequences [B, T], prompts included."""
-        stopped = torch.isin(sequences[:, self.prompt_length :], self.stops).any(dim=1)
-        return stopped | (sequences.shape[1] >= self.most)
+        new = sequences[:, self.prompt_length :]
+        ended = torch.isin(new, self.stops).any(dim=1) | (sequences.shape[1] >= self.most)
+        if self.finished is not None:
+            said = [self.finished(row, ids) for row, ids in zip(self.rows, new.tolist(), strict=True)]
+            ended |= torch.tensor(said, device=ended.device)
+        return ended
 
 
 def _narrows(model: PreTrainedModel) -> bool:

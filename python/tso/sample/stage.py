@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from tso._core import Plan
 from tso.config import Config
-from tso.errors import InternalError
-from tso.models import device_for, located, sampling_dtype
+from tso.errors import DataError, InternalError
+from tso.models import located
 from tso.progress import Face
 from tso.records import Cell, Draw, Prompt
-from tso.sample.base import Answer, Request, Sampler
-from tso.sample.transformers import TransformersSampler
+from tso.sample.arrivals import Arrivals
+from tso.sample.base import Answer, Request
+from tso.sample.choose import Samplers
+from tso.sample.endpoint import on_server
 from tso.store import RunStore
 
 Encode = Callable[[str], tuple[int, ...]]
@@ -34,9 +35,7 @@ def sample(
     ordered = sorted(prompts, key=lambda p: (sum(len(m.content) for m in found[p].messages), p))
     by_model = sorted(cells, key=lambda c: c.path)  # stable: one model after another
     plan = store.plan(iteration, purpose, config.run.seed, ordered, by_model, config.sample.batch_size)
-    device = device_for(config.model.device)
-    sampler = TransformersSampler(device, sampling_dtype(config.sample.dtype, device))
-    sample_all(store, iteration, purpose, plan, cells, sampler, encode, face)
+    sample_all(store, iteration, purpose, plan, cells, Samplers(config), encode, face)
 
 
 def sample_all(
@@ -45,7 +44,7 @@ def sample_all(
     purpose: str,
     plan: Plan,
     cells: Sequence[Cell],
-    sampler: Sampler,
+    samplers: Samplers,
     encode: Encode,
     face: Face,
 ) -> None:
@@ -53,21 +52,22 @@ def sample_all(
     waiting = store.pending(iteration, purpose)
     by_name = {c.name: c for c in cells}
     prompts = {p.id: p for p in store.prompts()}
+    arrivals = Arrivals(store, iteration, purpose)
     left = sum(len(plan.batch(batch)) for batch in waiting)
     with face.bar(f"iteration {iteration}: sampling", len(plan), "answers", len(plan) - left) as advance:
         for batch in waiting:
             draws = [Draw(*row) for row in plan.batch(batch)]
-            answers = _answer(store.folder, [by_name[d.cell] for d in draws], draws, prompts, sampler, encode)
+            answers = _answer(arrivals, [by_name[d.cell] for d in draws], draws, prompts, samplers, encode)
             store.record(iteration, purpose, batch, [(a.text, a.token_ids, a.finish_reason) for a in answers])
             advance(len(draws))
 
 
 def _answer(
-    folder: Path,
+    arrivals: Arrivals,
     cells: Sequence[Cell],
     draws: Sequence[Draw],
     prompts: dict[str, Prompt],
-    sampler: Sampler,
+    samplers: Samplers,
     encode: Encode,
 ) -> list[Answer]:
     """Answers of one batch: of people, or of one model, whatever its cells."""
@@ -75,13 +75,41 @@ def _answer(
         texts = [prompts[d.prompt_id].human[d.draw] for d in draws]
         return [Answer(text, encode(text), "stop") for text in texts]
     requests = [Request(prompts[d.prompt_id], c.decoding, d.seed) for c, d in zip(cells, draws, strict=True)]
-    answers = sampler.sample(located(folder, cells[0].path, cells[0].revision), requests)
+    if on_server(cells[0].path):
+        answers = _from_server(arrivals, cells[0], draws, requests, samplers)
+    else:
+        model = located(arrivals.store.folder, cells[0].path, cells[0].revision)
+        answers = samplers.local.sample(model, requests)
     if len(answers) != len(draws):
         raise InternalError(f"the sampler of {cells[0].path} gave {len(answers)} answers to {len(draws)} draws")
     return [_retokenised(a, encode) if c.stage == "base" else a for c, a in zip(cells, answers, strict=True)]
 
 
+def _from_server(
+    arrivals: Arrivals, cell: Cell, draws: Sequence[Draw], requests: Sequence[Request], samplers: Samplers
+) -> list[Answer]:
+    """Asks for what has not come yet, and keeps each answer the moment it comes."""
+    there = arrivals.of(draws)
+    missing = [(d, r) for d, r in zip(draws, requests, strict=True) if d.id not in there]
+    if missing:
+        samplers.server.each(
+            cell.path,
+            [request for _, request in missing],
+            lambda i, reply: arrivals.keep(missing[i][0], reply),
+            cell.revision.removeprefix(f"{cell.path} "),
+        )
+        there = arrivals.of(draws)
+    return [there[d.id] for d in draws]
+
+
 def _retokenised(answer: Answer, encode: Encode) -> Answer:
-    """An answer of another model in the policy's tokens: its own ids may mean other words to the policy."""
-    ids = encode(answer.text) if answer.text else ()
+    """An answer of another model in the policy's tokens: its own ids may mean other words to the policy.
+
+    One that cannot be said in them has none, and is dropped with that reason: it may have been paid for, and it would
+    come again.
+    """
+    try:
+        ids = encode(answer.text) if answer.text else ()
+    except DataError:
+        ids = ()
     return replace(answer, token_ids=ids if answer.finish_reason == "stop" else ids[:-1])

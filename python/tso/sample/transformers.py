@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, cast
 
 import torch
 from transformers import BatchEncoding, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from tso.errors import DataError
-from tso.models import load_model, load_tokenizer
-from tso.sample.base import Answer, Request, chat, uniforms
+from tso.errors import DataError, ModelError
+from tso.models import NO_TEMPLATE, load_model, load_tokenizer
+from tso.records import Decoding, Prompt
+from tso.sample.base import Answer, Request, chat, plain, uniforms
 from tso.sample.decode import complete
+from tso.sample.stops import Watch, cut
 
 
 class TransformersSampler:
@@ -31,7 +34,7 @@ class TransformersSampler:
     def _load(self, path: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         if self._loaded is None or path != self._path:
             self.release()  # before the next one is loaded, so that two are never held
-            tokenizer = load_tokenizer(path)
+            tokenizer = load_tokenizer(path, chat=False)
             model = load_model(path, dtype=self.dtype, device=self.device)
             model.generation_config = _token_ids_alone(model.generation_config)
             self._loaded = model, tokenizer
@@ -43,14 +46,45 @@ class TransformersSampler:
 
     def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         loaded, tokenizer = self._load(model)
-        ids = [prompt_ids(tokenizer, chat(r.prompt, r.decoding.system_prompt)) for r in requests]
+        ids = [request_ids(tokenizer, r.prompt, r.decoding) for r in requests]
         decodings = [r.decoding for r in requests]
         steps = max(d.max_new_tokens for d in decodings)
         _check_room(loaded, max(map(len, ids)) + steps, requests, ids)
         draws = torch.from_numpy(uniforms([r.seed for r in requests], steps)).to(self.device)
         stops = stop_ids(loaded, tokenizer)
-        rows = complete(loaded, ids, draws, decodings, stops, tokenizer.pad_token_id)
-        return [_answer(tokenizer, row, stops) for row in rows]
+        watch = (
+            Watch(partial(_decoded, tokenizer), [d.stop for d in decodings]) if any(d.stop for d in decodings) else None
+        )
+        rows = complete(loaded, ids, draws, decodings, stops, tokenizer.pad_token_id, watch)
+        return [
+            replace(_answer(tokenizer, row, stops, d.stop), prompt_tokens=len(read))
+            for row, d, read in zip(rows, decodings, ids, strict=True)
+        ]
+
+
+def request_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, decoding: Decoding) -> list[int]:
+    """Token ids of a prompt as a cell puts it: by the model's chat template, or by the cell's plain format.
+
+    Raises ModelError when there is neither, and DataError as `prompt_ids` and `plain_ids`.
+    """
+    if decoding.prompt_format is not None:
+        return plain_ids(tokenizer, plain(prompt, decoding.system_prompt, decoding.prompt_format))
+    if not tokenizer.chat_template:
+        raise ModelError(f"the tokenizer of {tokenizer.name_or_path} has no chat template; {NO_TEMPLATE}")
+    return prompt_ids(tokenizer, chat(prompt, decoding.system_prompt))
+
+
+def plain_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of a text to go on from, with the token that begins a text where the tokenizer puts one.
+
+    Names of control tokens are read as the characters that they have. Raises DataError where that cannot be.
+    """
+    _, found = _words(tokenizer, text)
+    if found is not None:
+        raise DataError(f"a prompt holds {found!r}, which this tokenizer cannot read as plain text")
+    ids = list(tokenizer(text, split_special_tokens=True)["input_ids"])
+    # A tokenizer that ends every text would have the model begin a new one.
+    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, messages: list[dict[str, str]]) -> list[int]:
@@ -90,16 +124,21 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]
     that are not special, such as the marks around a model's thoughts, stay what they are.
     Raises DataError for a text that becomes nothing, or a special token in spite of that.
     """
-    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    ids, found = _words(tokenizer, text)
     if not ids:
         raise DataError(f"the tokenizer turns the answer {text[:40]!r} into nothing")
+    if found is not None:
+        raise DataError(f"the answer {text[:40]!r} holds {found!r}, which this tokenizer cannot read as plain text")
+    return (*ids, tokenizer.eos_token_id)
+
+
+def _words(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[list[int], str | None]:
+    """Token ids of a text, and the control token that it holds although its names were to be read as characters."""
+    ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
     special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
     control = (special - {tokenizer.unk_token_id}) | {tokenizer.eos_token_id}  # a rare word may be unknown
     found = next((i for i in ids if i in control), None)
-    if found is not None:
-        token = tokenizer.convert_ids_to_tokens(found)
-        raise DataError(f"the answer {text[:40]!r} holds {token!r}, which this tokenizer cannot read as plain text")
-    return (*ids, tokenizer.eos_token_id)
+    return ids, None if found is None else cast(str, tokenizer.convert_ids_to_tokens(found))
 
 
 def _token_ids_alone(suggested: GenerationConfig) -> GenerationConfig:
@@ -121,15 +160,18 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list
     return sorted({tokenizer.eos_token_id, *more})
 
 
-def _answer(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int]) -> Answer:
+def _answer(tokenizer: PreTrainedTokenizerBase, row: list[int], stops: list[int], stop: Sequence[str]) -> Answer:
     end = next((i for i, token in enumerate(row) if token in stops), None)
-    if end is None:
-        return Answer(_text(tokenizer, row), tuple(row), "length")
-    return Answer(_text(tokenizer, row[:end]), tuple(row[: end + 1]), "stop")
+    before = cut(partial(_decoded, tokenizer), row[:end], stop) if stop else None
+    if before is not None:
+        text = before.strip()
+        return Answer(text, answer_ids(tokenizer, text) if text else (), "stop")
+    text = _decoded(tokenizer, row[:end]).strip()
+    return Answer(text, tuple(row), "length") if end is None else Answer(text, tuple(row[: end + 1]), "stop")
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> str:
-    return cast(str, tokenizer.decode(row, skip_special_tokens=True)).strip()  # a list for a list of rows only
+def _decoded(tokenizer: PreTrainedTokenizerBase, row: list[int]) -> str:
+    return cast(str, tokenizer.decode(row, skip_special_tokens=True))  # a list for a list of rows only
 
 
 def _check_room(model: PreTrainedModel, length: int, requests: Sequence[Request], ids: list[list[int]]) -> None:
@@ -139,5 +181,5 @@ def _check_room(model: PreTrainedModel, length: int, requests: Sequence[Request]
         raise DataError(
             f"prompt {requests[longest].prompt.id!r} has {len(ids[longest])} tokens and the answer may take "
             f"{length - len(ids[longest])}, but the model reads {limit}; "
-            "lower data.max_prompt_tokens or sample.max_new_tokens"
+            "lower data.max_prompt_tokens or max_new_tokens"
         )

@@ -24,6 +24,7 @@ class Example:
     weight: float = 1.0
     ref_chosen: float = 0.0  # reference log-probs, nats
     ref_rejected: float = 0.0
+    label_smoothing: float = 0.0  # chance that the label is wrong
 
 
 def truncate(example: Example, max_length: int) -> Example | None:
@@ -100,5 +101,6 @@ class Collator:
             "ref_chosen_logps": torch.tensor([e.ref_chosen for e in examples], dtype=torch.float64),
             "ref_rejected_logps": torch.tensor([e.ref_rejected for e in examples], dtype=torch.float64),
             "weight": torch.tensor([e.weight for e in examples]),
+            "label_smoothing": torch.tensor([e.label_smoothing for e in examples]),
             "pair_ids": [e.pair_id for e in examples],
         }

@@ -64,13 +64,16 @@ def build_examples(store: RunStore, config: Config, pairs: Sequence[Pair], model
     tokenizer = load_tokenizer(model)
     prompts = {p.id: p for p in store.prompts()}
     texts = store.responses_by_id(s for p in pairs for s in (p.label.chosen, p.label.rejected) if s is not None)
+    noise = store.noise(pairs[0].iteration) if pairs else {}
     examples = []
     for pair in pairs:
         if pair.label.chosen is None or pair.label.rejected is None:
             continue
         ids = tuple(prompt_ids(tokenizer, chat(prompts[pair.prompt_id], None)))
         chosen, rejected = texts[pair.label.chosen].token_ids, texts[pair.label.rejected].token_ids
-        cut = truncate(Example(pair.id, ids, chosen, rejected, pair.label.weight), config.training.max_length)
+        wrong = max(config.training.label_smoothing, noise.get(pair.id, 0.0))
+        example = Example(pair.id, ids, chosen, rejected, pair.label.weight, label_smoothing=wrong)
+        cut = truncate(example, config.training.max_length)
         if cut is not None:
             examples.append(cut)
     return examples

@@ -108,7 +108,7 @@ class PairTrainer(Trainer):
                 beta=options.beta,
                 chosen_clip=(options.chosen_floor, options.chosen_clip),
                 rejected_clip=(-options.rejected_clip, options.rejected_ceiling),
-                label_smoothing=options.label_smoothing,
+                label_smoothing=inputs["label_smoothing"],
                 weight=inputs["weight"],
                 sft_weight=options.sft_weight,
                 average=options.average_logps,

@@ -112,6 +112,16 @@ CREATE TABLE responses (
     finish_reason TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length'))
 ) STRICT;
 
+-- What a server answered, from the moment it came: paid for, and perhaps not yet part of a recorded batch.
+CREATE TABLE arrivals (
+    draw              INTEGER PRIMARY KEY, -- as response_id
+    text              TEXT NOT NULL,
+    finish_reason     TEXT NOT NULL CHECK (finish_reason IN ('stop', 'length')),
+    model             TEXT,                -- as the server names it
+    prompt_tokens     INTEGER,             -- as the server counts them; null where it does not tell
+    completion_tokens INTEGER
+) STRICT;
+
 -- The responses that a plan asked for.
 CREATE VIEW sampled AS SELECT r.*, p.purpose FROM plans AS p
     JOIN responses AS r ON r.response_id BETWEEN p.first_draw AND p.first_draw + p.draws - 1;
@@ -162,6 +172,33 @@ CREATE TABLE scores (
     PRIMARY KEY (response_id, judge)
 ) STRICT;
 
+-- Which pairs an AI judge was to judge, in the order of their worth. With a budget they are chosen in rounds.
+CREATE TABLE judge_pairs (
+    iteration INTEGER NOT NULL,
+    pair_id   TEXT NOT NULL REFERENCES pairs,
+    judge     TEXT NOT NULL,
+    revision  TEXT NOT NULL,           -- what it resolved to: the sha256 of its weights, or a server and its model
+    round     INTEGER NOT NULL,
+    position  INTEGER NOT NULL,
+    PRIMARY KEY (pair_id, judge)
+) STRICT;
+
+-- Every question to an AI judge, those too whose answer could not be read.
+CREATE TABLE judge_calls (
+    iteration     INTEGER NOT NULL,
+    pair_id       TEXT NOT NULL REFERENCES pairs,
+    judge         TEXT NOT NULL,
+    shown_first   INTEGER NOT NULL REFERENCES responses, -- the response in the first place
+    vote          INTEGER NOT NULL,
+    attempt       INTEGER NOT NULL,
+    answer        TEXT NOT NULL,       -- as the judge gave it
+    verdict       TEXT CHECK (verdict IN ('first', 'second', 'tie', 'both_bad')), -- null: none could be read
+    reason        TEXT NOT NULL,       -- the judge's; without a verdict, why none could be read
+    prompt_tokens INTEGER,             -- null: the judge's backend does not tell
+    tokens        INTEGER,             -- of the answer; null as above
+    PRIMARY KEY (pair_id, judge, shown_first, vote, attempt)
+) STRICT;
+
 -- Everything that left the line, and why.
 CREATE TABLE drops (
     iteration INTEGER NOT NULL,
@@ -180,8 +217,18 @@ CREATE TABLE strengths (
     prior       REAL NOT NULL,
     strength    REAL NOT NULL,
     stderr      REAL NOT NULL,
+    low         REAL NOT NULL,         -- 95 % interval, by bootstrap over prompts
+    high        REAL NOT NULL,
     comparisons INTEGER NOT NULL,
     PRIMARY KEY (iteration, cell)
+) STRICT;
+
+-- Chance that a label is wrong, where something can be said of it.
+CREATE TABLE noise (
+    iteration INTEGER NOT NULL,
+    pair_id   TEXT NOT NULL REFERENCES pairs,
+    noise     REAL NOT NULL CHECK (noise >= 0 AND noise < 0.5),
+    PRIMARY KEY (iteration, pair_id)
 ) STRICT;
 
 -- Log-probs of the two sides under the reference (and where known the policy), summed over response tokens, in nats.

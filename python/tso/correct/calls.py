@@ -1,0 +1,211 @@
+"""Calls of a judge: which are to be made, in which batches, and what came of each. Every batch is a unit of the store.
+
+Calls go in rounds. In the first, each pair is asked about in both orders, as often as there are votes; in the next, what
+could not be read is asked again, with the fault named and with new fences. A round and its batches follow from the rounds
+before, so a run that was killed makes the batches that an undisturbed one would have made, and none twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from tso.config import JudgeSection
+from tso.correct import reply, rubric
+from tso.correct.votes import Vote
+from tso.errors import DataError, InternalError
+from tso.models import located
+from tso.records import Decoding, Message, Pair, Prompt, Response
+from tso.sample.base import Answer, Request, Sampler
+from tso.sample.endpoint import on_server
+from tso.store import Rows, RunStore
+
+Faults = dict[tuple[str, int, int], str]  # why a reply could not be read, by question
+
+COLUMNS = ["pair_id", "shown_first", "vote", "attempt", "answer", "verdict", "reason", "prompt_tokens", "tokens"]
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Who is asked. path, revision: as a cell's; seed: the run's, of fences and draws."""
+
+    name: str
+    path: str
+    revision: str
+    sampler: Sampler
+    rubric: str
+    options: JudgeSection
+    seed: int
+
+
+class Steps:
+    """Units of a stage, numbered in the order of work. Work that follows from the units before it is done once."""
+
+    def __init__(self, store: RunStore, iteration: int, stage: str):
+        self.store, self.iteration, self.stage = store, iteration, stage
+        self.unit = 0
+
+    def once(self, work: Callable[[], Rows]) -> None:
+        """Commit the rows of `work` as the next unit, unless that is there."""
+        if not self.store.done(self.iteration, self.stage, self.unit):
+            self.store.commit(self.iteration, self.stage, work(), unit=self.unit)
+        self.unit += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One vote on a pair in one order, which may take several attempts."""
+
+    pair: Pair
+    first: int  # response ids, in the order shown
+    second: int
+    vote: int
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.pair.id, self.first, self.vote
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One attempt at a question. verdict: first, second, tie or both_bad; None, with the reason, where it failed."""
+
+    pair_id: str
+    shown_first: int
+    vote: int
+    attempt: int
+    answer: str
+    verdict: Vote
+    reason: str
+    prompt_tokens: int | None
+    tokens: int | None
+
+
+def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[int], None]) -> list[Call]:
+    """Make every call on `pairs` that is not recorded yet, and return all of them. `advance` counts the questions."""
+    store, options = steps.store, judge.options
+    texts = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
+    prompts = {p.id: p for p in store.prompts()}
+    questions = list(_questions(pairs, texts, options.votes))
+    for attempt in range(options.retries + 1):
+        faults = _unread(kept(judge, steps, pairs), attempt)
+        waiting = [q for q in questions if attempt == 0 or q.key in faults]
+        for start in range(0, len(waiting), options.batch_size):
+            batch = waiting[start : start + options.batch_size]
+
+            def work(batch: Sequence[Question] = batch, attempt: int = attempt, faults: Faults = faults) -> Rows:
+                requests = [_request(judge, q, prompts, texts, attempt, faults.get(q.key, "")) for q in batch]
+                answers = _ask(store, judge, requests)
+                made = [_call(q, attempt, a) for q, a in zip(batch, answers, strict=True)]
+                return _rows(steps.iteration, judge.name, made)
+
+            steps.once(work)
+            advance(0 if attempt else len(batch))
+    return kept(judge, steps, pairs)
+
+
+def kept(judge: Judge, steps: Steps, pairs: Sequence[Pair]) -> list[Call]:
+    """The recorded calls on `pairs`, in the order in which they were made."""
+    wanted = {p.id for p in pairs}
+    rows = steps.store.query(
+        f"SELECT {', '.join(COLUMNS)} FROM judge_calls WHERE iteration = ? AND judge = ? ORDER BY rowid",
+        (steps.iteration, judge.name),
+    )
+    return [Call(*row) for row in rows if row[0] in wanted]
+
+
+def final(calls: Sequence[Call]) -> list[Call]:
+    """Of each question the last attempt."""
+    found = {(c.pair_id, c.shown_first, c.vote): c for c in sorted(calls, key=lambda c: c.attempt)}
+    return list(found.values())
+
+
+def by_order(calls: Sequence[Call], pair: Pair) -> tuple[list[Vote], list[Vote]]:
+    """From a pair's calls, the votes with a in the first place, and those with b there."""
+    last = final(calls)
+    a, b = ([c.verdict for c in last if c.shown_first == side] for side in (pair.response_a, pair.response_b))
+    return a, b
+
+
+def cost(calls: Sequence[Call]) -> dict[str, float]:
+    """Values for the metrics: calls, those that failed, and tokens where the backend told them."""
+    spent = {
+        "judge/prompt_tokens": [c.prompt_tokens for c in calls if c.prompt_tokens is not None],
+        "judge/tokens": [c.tokens for c in calls if c.tokens is not None],
+    }
+    failed = sum(c.verdict is None for c in calls)
+    counts = {"judge/calls": float(len(calls)), "judge/failed_calls": float(failed)}
+    return {**counts, **{name: float(sum(values)) for name, values in spent.items() if values}}
+
+
+def _questions(pairs: Sequence[Pair], texts: dict[int, Response], votes: int) -> Iterator[Question]:
+    """Both orders of a pair stand together, and pairs of like length, so that little is padded."""
+    for pair in sorted(pairs, key=lambda p: (len(texts[p.response_a].text) + len(texts[p.response_b].text), p.id)):
+        for vote in range(votes):
+            yield Question(pair, pair.response_a, pair.response_b, vote)
+            yield Question(pair, pair.response_b, pair.response_a, vote)
+
+
+def _unread(calls: Sequence[Call], attempt: int) -> Faults:
+    """Faults of the attempt before `attempt`, by question."""
+    return {
+        (c.pair_id, c.shown_first, c.vote): c.reason for c in calls if c.attempt == attempt - 1 and c.verdict is None
+    }
+
+
+def _request(
+    judge: Judge, question: Question, prompts: dict[str, Prompt], texts: dict[int, Response], attempt: int, fault: str
+) -> Request:
+    pair, prompt = question.pair, prompts[question.pair.prompt_id]
+    first, second = texts[question.first].text, texts[question.second].text
+    # Both orders and all votes of an attempt share their fence: nothing but the order differs between the orders.
+    seed = f"{judge.seed}\0{pair.id}\0{attempt}"
+    fence = rubric.draw_fence(seed, [first, second, *(m.content for m in prompt.messages)])
+    text = rubric.question(judge.rubric, prompt, first, second, fence, fault)
+    options = judge.options
+    return Request(
+        Prompt(pair.id, (Message("user", text),)),  # no system message: some chat templates take none
+        decoding_of(options),
+        _seed(f"{seed}\0{question.first == pair.response_a}\0{question.vote}"),
+        reply.SCHEMA,
+    )
+
+
+def decoding_of(options: JudgeSection) -> Decoding:
+    """How a judge decodes."""
+    return Decoding(options.temperature, max_new_tokens=options.max_new_tokens)
+
+
+def _seed(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:
+    """An answer to each request, or why the judge cannot be asked that: it is too long for it, for example."""
+    model = judge.path if on_server(judge.path) else located(store.folder, judge.path, judge.revision)
+    try:
+        answers = judge.sampler.sample(model, requests)
+    except DataError as err:
+        return [err] if len(requests) == 1 else [a for r in requests for a in _ask(store, judge, [r])]
+    if len(answers) != len(requests):
+        raise InternalError(f"the judge {judge.name} gave {len(answers)} replies to {len(requests)} questions")
+    return list(answers)
+
+
+def _call(question: Question, attempt: int, answer: Answer | DataError) -> Call:
+    place = question.pair.id, question.first, question.vote, attempt
+    if isinstance(answer, DataError):
+        return Call(*place, "", None, reply.storable(str(answer)), None, None)
+    said = reply.read(answer.text)
+    reason = said.reason
+    if said.verdict is None and answer.finish_reason == "length":
+        reason = f"{reason}, and was cut off at correct.judge.max_new_tokens"
+    text = reply.storable(answer.text)
+    written = len(answer.token_ids) if answer.written_tokens is None and answer.token_ids else answer.written_tokens
+    return Call(*place, text, said.verdict, reason, answer.prompt_tokens, written)
+
+
+def _rows(iteration: int, judge: str, calls: Sequence[Call]) -> Rows:
+    values = [(iteration, judge, *(getattr(c, name) for name in COLUMNS)) for c in calls]
+    return {"judge_calls": (["iteration", "judge", *COLUMNS], values)}

@@ -1,0 +1,97 @@
+"""Finding the judge that a run names: which sampler it is, and what that loads."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+from tso import models
+from tso.config import Config
+from tso.correct import rubric
+from tso.correct.calls import Judge, decoding_of
+from tso.errors import ConfigError, DataError
+from tso.records import Message, Prompt
+from tso.sample.base import Sampler, chat
+from tso.sample.choose import Samplers
+from tso.sample.endpoint import Endpoint, endpoint
+from tso.sample.transformers import prompt_ids
+from tso.store import RunStore
+
+WORDS = ("policy", "start")
+
+
+def begin(config: Config, start: str, longest: Prompt) -> dict[str, Any] | None:
+    """What the start of a run keeps of its judge: rubric, and path and identity of a model of its own, as of a cell's.
+
+    start: folder of the start model. A server is tried as for a cell. Raises ConfigError where a question about `longest`
+    would not fit, and ModelError where there is no such model. None where no judge is asked.
+    """
+    options, server = config.correct.judge, _endpoint(config)
+    if options.model is None:
+        return None
+    text = rubric.load(options.rubric)
+    if server is not None:
+        found = Samplers(config).asking({server.path: server}).probe(server.path, decoding_of(options))
+        return {"rubric": text, "model": (server.path, f"{server.path} {found.model}")}
+    own = None if options.model in WORDS else _find(options.model)
+    _check_room(config, str(own or start), text, longest)
+    named = None if own is None else (str(own), models.identity_of(own))
+    return {"rubric": text, "model": named}
+
+
+def _endpoint(config: Config) -> Endpoint | None:
+    options = config.correct.judge
+    return endpoint(options.model or "", options.base_url, options.api_key_env, "correct.judge.")
+
+
+def _find(name: str) -> Path:
+    if not Path(name).is_dir() and (near := difflib.get_close_matches(name.lower(), WORDS, n=1, cutoff=0.75)):
+        raise ConfigError(f"correct.judge.model: there is no model {name!r}; did you mean {near[0]}?")
+    return models.find(name)
+
+
+def check(store: RunStore, config: Config) -> None:
+    """Raises DataError for a rubric file that has changed since the run began. One that is gone is in the store."""
+    kept = store.info(0, "start").get("judge")
+    path = config.correct.judge.rubric
+    if kept is None or path is None:
+        return
+    try:
+        now = rubric.load(path)
+    except ConfigError:
+        return
+    if now != kept["rubric"]:
+        raise DataError(f"{path} has changed since this run began; restore it, or choose another run.output_dir")
+
+
+def load(store: RunStore, config: Config, iteration: int) -> Judge | None:
+    """The judge of an iteration's pairs; None where none is asked. Its model is loaded with the first question."""
+    options = config.correct.judge
+    if options.model is None:
+        return None
+    kept = store.info(0, "start")["judge"]
+    age = max(iteration - 1, 0) if options.model == "policy" else 0
+    path, revision = kept["model"] or store.checkpoint(age, "policy")
+    server, samplers = _endpoint(config), Samplers(config)
+    known_as = {path: revision.removeprefix(f"{path} ")}
+    sampler: Sampler = samplers.local if server is None else samplers.asking({path: server}, known_as)
+    return Judge(options.model, path, revision, sampler, kept["rubric"], options, config.run.seed)
+
+
+def _check_room(config: Config, folder: str, text: str, longest: Prompt) -> None:
+    """The judge's model has room for the longest prompt, two answers and a reply."""
+    tokenizer = models.load_tokenizer(folder)
+    asked = rubric.question(text, longest, "", "", rubric.draw_fence("", []))
+    try:
+        length = len(prompt_ids(tokenizer, chat(Prompt("", (Message("user", asked),)), None)))
+    except Exception as err:  # chat templates raise their own classes
+        said = " ".join(str(err).split())
+        raise ConfigError(f"correct.judge.model: its chat template refuses the question: {said}") from err
+    limit, replies = models.positions(folder), config.correct.judge.max_new_tokens
+    if limit and length + 2 * config.sample.max_new_tokens + replies > limit:
+        raise ConfigError(
+            f"correct.judge.model: a question about the longest prompt has {length} tokens, two answers may have "
+            f"{config.sample.max_new_tokens} each and the reply {replies}, but the model reads {limit}; "
+            "lower data.max_prompt_tokens or sample.max_new_tokens, or choose another judge"
+        )

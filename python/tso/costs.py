@@ -1,0 +1,82 @@
+"""What a matrix costs, before anything runs: the table of `tso matrix`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tso.config import CellSection, Config
+from tso.matrix import EARLIER, decoding_of
+from tso.models import is_gguf
+from tso.records import Decoding
+
+COLUMNS = ["cell", "model", "decoding", "scale", "prior", "from", "draws", "read", "written"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """The most that a cell takes of one iteration: answers, tokens of prompts read for them, tokens written."""
+
+    draws: int
+    read: int
+    written: int
+
+
+def cost(spec: CellSection, config: Config) -> Cost:
+    """As the matrix is configured; budgets move draws between cells later, and their total stays. People cost nothing.
+
+    Prompts are counted at data.max_prompt_tokens and answers at their limit, in each cell's own tokens; a system prompt
+    and a plain format come on top of that.
+    """
+    prompts = config.sample.prompts_per_iteration
+    if spec.model == "human":
+        return Cost(min(1, spec.draws) * prompts, 0, 0)
+    draws, longest = spec.draws * prompts, decoding_of(spec, config.sample.max_new_tokens).max_new_tokens
+    return Cost(draws, draws * config.data.max_prompt_tokens, draws * longest)
+
+
+def table(config: Config) -> list[dict[str, str]]:
+    """Rows of COLUMNS, a cell each, and their total."""
+    costs = [cost(spec, config) for spec in config.matrix.cells]
+    rows = [_row(spec, one, config) for spec, one in zip(config.matrix.cells, costs, strict=True)]
+    total = Cost(*(sum(getattr(one, name) for one in costs) for name in ("draws", "read", "written")))
+    return [*rows, {"cell": "total an iteration", **_counts(total)}]
+
+
+def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:
+    human = spec.model == "human"
+    return {
+        "cell": spec.name,
+        "model": _model(spec),
+        "decoding": "" if human else _told(decoding_of(spec, config.sample.max_new_tokens)),
+        "scale": "" if spec.scale is None else f"{spec.scale:g}",
+        "prior": "auto" if spec.prior is None else f"{spec.prior:+g}",
+        "from": str(_begins(spec)),
+        **_counts(one),
+    }
+
+
+def _model(spec: CellSection) -> str:
+    if spec.base_url is not None:
+        return f"{spec.model} at {spec.base_url}"
+    return Path(spec.model).name if is_gguf(spec.model) else spec.model
+
+
+def _counts(one: Cost) -> dict[str, str]:
+    return {name: f"{getattr(one, name):,}" for name in ("draws", "read", "written")}
+
+
+def _begins(spec: CellSection) -> int:
+    """The first iteration in which the cell has a model."""
+    if match := EARLIER.fullmatch(spec.model):
+        return int(match[1]) + 1
+    return 2 if spec.model == "previous" else 1
+
+
+def _told(how: Decoding) -> str:
+    """What differs from plain sampling, in short."""
+    words = ["greedy" if how.temperature == 0 else f"T {how.temperature:g}"]
+    words += [f"top_p {how.top_p:g}"] * (how.top_p < 1) + [f"top_k {how.top_k}"] * (how.top_k > 0)
+    words += [f"min_p {how.min_p:g}"] * (how.min_p > 0) + [f"{len(how.stop)} stop"] * bool(how.stop)
+    words += ["system prompt"] * (how.system_prompt is not None) + ["plain format"] * (how.prompt_format is not None)
+    return ", ".join([*words, f"{how.max_new_tokens} tokens"])

@@ -1,0 +1,165 @@
+"""A real model as the judge of a whole run: found, asked, and held to what the run began with."""
+
+import json
+import shutil
+
+import pytest
+from tso import train
+from tso.correct.calls import Steps
+from tso.store import RunStore
+
+from tests.correct.doubles import SHOWN, says
+from tests.sample.server import MODEL, serving
+from tests.tiny import content_hash, words
+
+ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
+
+
+@pytest.fixture(scope="module")
+def roomy(tiny, tmp_path_factory):
+    """The tiny model and prompts, with room for a judge's questions."""
+    folder = tmp_path_factory.mktemp("roomy")
+    shutil.copytree(tiny, folder, dirs_exist_ok=True)
+    path = folder / "model" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": ROOM}))
+    return folder
+
+
+def command(folder, output, *more):
+    few = ["evaluate.control=false", "run.iterations=2", "correct.judge.max_new_tokens=8", "correct.judge.retries=1"]
+    return ["--quiet", *words(folder, output), *few, *more]
+
+
+def refused(capsys, *line):
+    capsys.readouterr()
+    assert train.main(list(line)) == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def by_the_policy(roomy, tmp_path_factory):
+    output = tmp_path_factory.mktemp("policy") / "run"
+    assert train.main(command(roomy, output, "correct.judge.model=policy", "correct.judge.budget=6")) == 0
+    return output
+
+
+def test_the_policy_judges_its_own_iterations(by_the_policy):
+    with RunStore.open_read_only(by_the_policy) as store:
+        asked = store.query("SELECT iteration, count(*), count(DISTINCT pair_id) FROM judge_calls GROUP BY iteration")
+        # Random weights give no JSON: each question fails twice, and the rule's labels stand.
+        assert [(t, calls) for t, calls, _ in asked] == [(t, 4 * pairs) for t, _, pairs in asked]
+        assert [t for t, _, _ in asked] == [0, 1, 2]  # 0: the held-out pairs
+        assert store.query("SELECT count(*) FROM judge_calls WHERE verdict IS NOT NULL") == [(0,)]
+        revisions = store.query("SELECT DISTINCT iteration, revision FROM judge_pairs ORDER BY iteration")
+        assert revisions == [(t, store.checkpoint(max(t - 1, 0), "policy")[1]) for t in (0, 1, 2)]
+        assert store.query("SELECT count(*) FROM corrections WHERE source = 'judge'") == [(0,)]
+        assert min(n for (n,) in store.query("SELECT prompt_tokens FROM judge_calls")) > 200
+    page = (by_the_policy / "report.html").read_text()
+    assert "AI judges" in page
+    assert "100% (6 of 6)" not in page  # three iterations of 6 pairs at most
+    assert "could not be read" in page
+
+
+def test_resuming_asks_nothing(roomy, by_the_policy):
+    def calls():
+        with RunStore.open_read_only(by_the_policy) as store:
+            return store.query("SELECT * FROM judge_calls")
+
+    before = calls()
+    assert train.main(command(roomy, by_the_policy, "correct.judge.model=policy", "correct.judge.budget=6")) == 0
+    assert calls() == before
+
+
+def test_another_judge_is_another_run(roomy, by_the_policy, capsys):
+    said = refused(capsys, *command(roomy, by_the_policy, "correct.judge.model=start", "correct.judge.budget=6"))
+    assert "other settings (correct.judge was" in said
+
+
+def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(roomy, tmp_path, capsys):
+    rubric = tmp_path / "rubric.txt"
+    rubric.write_text("they like tea")
+    other = shutil.copytree(roomy / "model", tmp_path / "judge")
+    more = [f"correct.judge.model={other}", f"correct.judge.rubric={rubric}", "evaluate.draws=0", "run.iterations=1"]
+    line = command(roomy, tmp_path / "run", *more)
+    assert train.main(line) == 0
+    rubric.write_text("they like bread")
+    assert "rubric.txt has changed since this run began" in refused(capsys, *line)
+    rubric.unlink()
+    assert train.main(line) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        assert store.info(0, "start")["judge"]["rubric"] == "they like tea"
+        assert store.query("SELECT count(*) > 0 FROM judge_calls") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["correct.judge.model=/nowhere/judge"], "no such folder: /nowhere/judge"),
+        (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
+        (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
+        (["correct.judge.model=Policy"], "did you mean policy?"),
+        (["correct.judge.model=openai:double"], "give model: openai:NAME and the server's base_url"),
+        (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
+    ],
+)
+def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_sampled(roomy, tmp_path, capsys, more, says):
+    assert says in refused(capsys, *command(roomy, tmp_path / "run", *more))
+
+
+def judging(sent):
+    """What a server's model says: it prefers the answer with fewer letters, and to a probe it says anything."""
+    text = sent["messages"][-1]["content"]
+    if SHOWN.search(text) is None:
+        return f"any words {sent.get('seed')}"
+    a, b = SHOWN.search(text)["a"], SHOWN.search(text)["b"]
+    return says("tie" if len(a) == len(b) else "A" if len(a) < len(b) else "B")
+
+
+@pytest.mark.parametrize("takes_schemas", [True, False])
+def test_a_server_judges_and_a_run_that_goes_on_asks_it_nothing_twice(roomy, tmp_path, takes_schemas, monkeypatch):
+    pytest.importorskip("httpx2", reason="httpx2 is not installed: pip install 'tso-align[openai]'")
+    with serving() as server:
+        monkeypatch.setattr(server, "text", judging)
+        if not takes_schemas:
+            server.always = without_schemas
+        more = ["run.iterations=1", f"correct.judge.model=openai:{MODEL}", f"correct.judge.base_url={server.url}"]
+        line = command(roomy, tmp_path / "run", *more, "correct.judge.batch_size=4", "evaluate.draws=0")
+        assert train.main(line) == 0
+        asked = [
+            s["messages"][-1]["content"] for _, s, _ in server.calls if "response_format" not in s or takes_schemas
+        ]
+        questions = [text for text in asked if SHOWN.search(text)]
+        assert train.main(line) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        calls = store.query("SELECT verdict, prompt_tokens, tokens FROM judge_calls")
+        assert len(calls) == len(questions) == len(set(questions)) > 4
+        assert all(verdict and read == 7 and written for verdict, read, written in calls)
+        verdicts = {v for (v,) in store.query("SELECT verdict FROM corrections WHERE source = 'judge'")}
+        assert verdicts & {"keep", "flip"}
+        [(revision,)] = store.query("SELECT DISTINCT revision FROM judge_pairs")
+        assert revision == f"{server.url}#{MODEL} {MODEL}"
+
+
+def without_schemas(handler):
+    if "response_format" in handler.sent:
+        handler.reply(400, {"error": {"message": "response_format is not supported"}})
+    else:
+        handler.answer()
+
+
+def test_a_run_that_was_stopped_while_judging_ends_as_the_undisturbed_one(roomy, tmp_path, monkeypatch):
+    more = ["run.iterations=1", "evaluate.draws=0", "correct.judge.model=start", "correct.judge.batch_size=6"]
+    more += ["correct.judge.votes=3", "correct.judge.temperature=1.0", "correct.judge.retries=1"]
+    assert train.main(command(roomy, tmp_path / "whole", *more)) == 0
+    once = Steps.once
+
+    def stopped(steps, work):
+        if steps.unit in (2, 5, 6) and not steps.store.done(steps.iteration, steps.stage, steps.unit):
+            once(steps, work)
+            raise KeyboardInterrupt
+        once(steps, work)
+
+    monkeypatch.setattr(Steps, "once", stopped)
+    line = command(roomy, tmp_path / "parts", *more)
+    assert [train.main(line) for _ in range(4)] == [130, 130, 130, 0]
+    assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")

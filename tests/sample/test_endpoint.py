@@ -1,0 +1,45 @@
+"""What a cell may say of a server."""
+
+import re
+
+import pytest
+from tso.config import CellSection
+from tso.errors import ConfigError
+from tso.sample.endpoint import Endpoint, endpoint_of, endpoints, on_server
+
+URL = "http://localhost:8000/v1"
+
+
+def test_an_endpoint_is_known_by_its_path():
+    spec = CellSection(name="a", model="openai:org/big", base_url=URL + "/", api_key_env="KEY")
+    found = endpoint_of(spec)
+    assert found == Endpoint(URL, "org/big", "KEY")
+    assert endpoints([spec, spec]) == {f"{URL}#org/big": found}
+    assert on_server(found.path)
+    assert endpoint_of(CellSection(name="a", model="policy")) is None
+    assert not on_server("org/model")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"model": "openai:big"}, "give model: openai:NAME and the server's base_url"),
+        ({"model": "openai:", "base_url": URL}, "give model: openai:NAME"),
+        ({"model": "policy", "base_url": URL}, "cell 'a': base_url is for model: openai:NAME, not 'policy'"),
+        ({"model": "policy", "api_key_env": "KEY"}, "api_key_env is for model: openai:NAME"),
+        ({"model": "openai:big", "base_url": "localhost:8000"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://:80/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://a:port/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://me:secret@a/v1"}, "without user, password, query or #"),
+        ({"model": "openai:big", "base_url": "http://a/v1?key=1"}, "without user, password, query or #"),
+    ],
+)
+def test_half_an_endpoint_is_refused(options, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        endpoint_of(CellSection(name="a", **options))
+
+
+def test_one_endpoint_has_one_key():
+    specs = [CellSection(name=n, model="openai:big", base_url=URL, api_key_env=n) for n in ("a", "b")]
+    with pytest.raises(ConfigError, match="has another api_key_env in another cell"):
+        endpoints(specs)

@@ -1,0 +1,105 @@
+"""The short form of a matrix, and the table of what it costs."""
+
+import re
+
+import pytest
+import yaml
+from tso import cli, config, costs
+from tso.errors import ConfigError
+
+NEEDED = ["model.name_or_path=some/model", "data.prompts=prompts.jsonl"]
+GRID = """
+matrix:
+  grid:
+    models:
+      - policy
+      - {model: "openai:org/big", base_url: "http://localhost:8000/v1", scale: 7, draws: 2}
+      - {name: base, model: models/gemma.gguf, prompt_format: "Q: {prompt}\\nA:", stop: ["\\nQ:"]}
+      - human
+    decodings: [0.7, {temperature: 0, max_new_tokens: 32}, {temperature: 1.0, top_p: 0.9}, {temperature: 1.0, name: hot}]
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    file = tmp_path / "c.yaml"
+    file.write_text(GRID)
+    return file
+
+
+def grid(text, *more):
+    return config.load(None, [*NEEDED, f"matrix.grid={text}", *more]).matrix.cells
+
+
+def test_every_model_meets_every_decoding_and_people_stand_once(path):
+    found = config.load(path, NEEDED)
+    tags = ["0.7", "greedy-n32", "1-p0.9", "hot"]
+    assert [c.name for c in found.matrix.cells] == [
+        *(f"{m}-{t}" for m in ("policy", "big", "base") for t in tags),
+        "human",
+    ]
+    big = found.matrix.cells[5]
+    assert (big.model, big.scale, big.draws, big.temperature, big.max_new_tokens) == ("openai:org/big", 7, 2, 0, 32)
+    assert found.matrix.cells[8].stop == ("\nQ:",)
+    assert "grid" not in yaml.safe_load(config.to_yaml(found))["matrix"], "a resolved config has cells alone"
+
+
+def test_a_grid_takes_the_place_of_the_usual_cells_and_joins_listed_ones():
+    assert [c.name for c in grid("{models: [policy], decodings: [1]}")] == ["policy-1"]
+    listed = grid("{models: [policy], decodings: [1]}", "matrix.cells=[{name: people, model: human}]")
+    assert [c.name for c in listed] == ["policy-1", "people"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("3", "must be a mapping with two lists, models and decodings"),
+        ("{models: [policy]}", "must be a mapping with two lists"),
+        ("{models: [policy], decodings: [1], more: 1}", "must be a mapping with two lists"),
+        ("{models: [], decodings: [1]}", "matrix.grid.models must be a list with at least one entry"),
+        ("{models: [policy], decodings: 1}", "matrix.grid.decodings must be a list"),
+        ("{models: [{modl: policy}], decodings: [1]}", "did you mean 'matrix.grid.models[0].model'"),
+        ("{models: [policy], decodings: [{top_p: 2}]}", "matrix.grid.decodings[0].top_p=2.0: must be above 0"),
+        ("{models: [policy], decodings: [hot]}", "matrix.grid.decodings[0].temperature must be a number"),
+        ("{models: [policy], decodings: [{model: policy}]}", "a model belongs under matrix.grid.models"),
+        ("{models: [{model: policy, top_p: 0.9}], decodings: [{top_p: 0.8}]}", "top_p stands in models[0] and in"),
+        (
+            "{models: [policy], decodings: [{system_prompt: a}, {system_prompt: b}]}",
+            "the name 'policy-1' is used twice",
+        ),
+    ],
+)
+def test_mistakes_are_refused_by_name(text, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        grid(text)
+
+
+def test_costs_are_those_of_the_most_that_can_be_drawn(path):
+    found = config.load(path, [*NEEDED, "sample.prompts_per_iteration=10", "sample.max_new_tokens=100"])
+    by_name = {c.name: costs.cost(c, found) for c in found.matrix.cells}
+    assert by_name["big-greedy-n32"] == costs.Cost(20, 20 * 768, 20 * 32)
+    assert by_name["policy-0.7"] == costs.Cost(10, 10 * 768, 10 * 100)
+    assert by_name["human"] == costs.Cost(10, 0, 0)
+    [*rows, total] = costs.table(found)
+    assert len(rows) == len(by_name)
+    for name in ("draws", "read", "written"):
+        assert int(total[name].replace(",", "")) == sum(getattr(c, name) for c in by_name.values())
+
+
+def test_the_command_prints_the_table_before_anything_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = [*NEEDED, "matrix.grid={models: [policy, previous, policy@1, human], decodings: [0.7]}"]
+    assert cli.main(["matrix", *words]) == 0
+    said = capsys.readouterr().out
+    for name in (
+        "policy-0.7",
+        "previous-0.7",
+        "policy@1-0.7",
+        "human",
+        "total an iteration",
+        "64 prompts an iteration",
+    ):
+        assert name in said
+    assert list(tmp_path.iterdir()) == []
+    assert cli.main(["matrix", *NEEDED, "matrix.cells=[{name: a, model: 'openai:x'}]"]) == 2
+    assert "give model: openai:NAME and the server's base_url" in capsys.readouterr().err
