@@ -112,7 +112,7 @@ class Double(ThreadingHTTPServer):
         told = json.dumps([sent.get("messages"), sent.get("prompt"), sent["seed"] if heat and "seed" in sent else 0])
         digest = hashlib.sha256(told.encode()).digest()
         limit = sent.get("max_tokens", sent.get("max_completion_tokens"))
-        words = " ".join(WORDS[b % len(WORDS)] for b in digest[: min(limit, 4 + digest[0] % 12)])
+        words = " ".join(WORDS[b % len(WORDS)] for b in digest[: min(limit, 10 + digest[0] % 12)])
         if not self.ignores_stop:
             for stop in sent.get("stop", []):
                 words = words.partition(stop)[0]

@@ -335,6 +335,19 @@ def test_stop_strings_are_tried(server):
         ask.probe(path, how)
 
 
+def test_a_server_may_leave_the_stop_string_in_with_the_rest_of_its_token(server):
+    def sloppy(handler):
+        whole = {**handler.sent, "stop": []}
+        text = server.text(whole)
+        for stop in handler.sent.get("stop", []):
+            text = text[: text.find(stop) + len(stop) + 8] if stop in text else text
+        handler.answer(choices=[{"finish_reason": "stop", "message": {"content": text}}])
+
+    server.always = sloppy
+    ask, path = sampler(server)
+    ask.probe(path, Decoding(temperature=0.8, stop=("x",)))
+
+
 def test_a_server_that_breaks_on_stop_strings_is_told_so(server):
     """As `transformers serve` does with some tokenizers."""
     server.always = lambda h: h.reply(500, b"oh") if "stop" in h.sent else h.answer()

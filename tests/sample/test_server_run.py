@@ -107,7 +107,7 @@ def test_an_answer_that_the_policy_cannot_read_is_dropped_with_its_reason(tiny, 
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save_pretrained(folder)
     text = server.text
-    server.text = lambda sent: text(sent) + (" <e> tea" if sent["seed"] % 2 else "")
+    server.text = lambda sent: text(sent).rsplit(" ", 2)[0] + (" <e> tea" if sent["seed"] % 2 else " a b")
     output = tmp_path / "out"
     assert run(tiny, output, cells(server.url), f"model.name_or_path={folder}") == 0
     with RunStore.open_read_only(output) as store:
