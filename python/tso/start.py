@@ -38,6 +38,7 @@ from tso.training.trainer import check_adapters, check_training, head_of
 FREE = (
     *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
     *("training.report_to", "training.save_steps", "correct.recorded", "evaluate.control"),
+    "correct.wait_for_people",
 )
 
 TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initialised and as they stay

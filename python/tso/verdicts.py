@@ -1,7 +1,7 @@
 """What people said of pairs: the rows of `verdicts` that stand, as records, and what the words mean.
 
-People judge answers a and b of a pair, not a label; `keep` and `flip` are said of a label and are worked out where one is
-at hand. Knows neither the page on which it was said nor the files that carry it.
+People judge answers a and b of a pair, not a label; `keep` and `flip` are said of a label and are worked out where one
+is at hand. Knows neither the page on which it was said nor the files that carry it.
 """
 
 from __future__ import annotations

@@ -265,7 +265,9 @@ def test_what_argilla_and_label_studio_write_by_themselves(empty):
     path.write_text(json.dumps([task_]), encoding="utf-8")
     assert import_file(run, path, "labelstudio").new == 2
     user = "7d3c1f0a-0000-4000-8000-000000000001"
-    responses = {"better": [{"value": "right", "user_id": user}], "comment": [{"value": 3, "user_id": user}]}
+    withdrawn = [{"value": "left", "user_id": f"u{i}", "status": s} for i, s in enumerate(["draft", "discarded"])]
+    better = [{"value": "right", "user_id": user, "status": "submitted"}, *withdrawn]
+    responses = {"better": better, "comment": [{"value": 3, "user_id": user}]}
     fields = {"left": "b0", "right": "a0", "prompt": "x"}
     path.write_text(
         json.dumps([{"id": "p00", "status": "completed", "fields": fields, "responses": responses}]), "utf-8"
@@ -278,7 +280,8 @@ def test_what_argilla_and_label_studio_write_by_themselves(empty):
     ]
 
 
-def test_our_label_studio_interface_has_the_names_that_are_read():
+def test_our_label_studio_interface_has_the_names_that_are_read_and_is_the_one_of_the_page_of_docs():
+    assert f"```xml\n{CONFIG}```" in (ROOT / "docs" / "people.md").read_text("utf-8")
     for name in ("better", "neither", "edit", "left", "right", "prompt"):
         assert f'name="{name}"' in CONFIG
 

@@ -6,7 +6,14 @@ const $ = (selector) => document.querySelector(selector);
 const annotator = (new URLSearchParams(location.search).get("annotator") || "").trim();
 const KEYS = { 1: "left", ArrowLeft: "left", 2: "right", ArrowRight: "right", 3: "tie", 4: "both_bad", s: "skip" };
 const EDITS = { q: "left", e: "right" };
-const SAID = { left: "left is better", right: "right is better", tie: "tie", both_bad: "both bad", edit: "edited", skip: "skipped" };
+const SAID = {
+  left: "left is better",
+  right: "right is better",
+  tie: "tie",
+  both_bad: "both bad",
+  edit: "edited",
+  skip: "skipped",
+};
 
 let item = null; // the pair on the page
 let canUndo = false;
@@ -60,7 +67,9 @@ async function act(action, body, done) {
 function setBusy(now) {
   busy = now;
   document.body.setAttribute("aria-busy", String(now));
-  for (const button of document.querySelectorAll("#verdicts button, .editor button")) button.disabled = now || (button.id === "undo" ? !canUndo : !item);
+  for (const button of document.querySelectorAll("#verdicts button, .editor button")) {
+    button.disabled = now || (button.id === "undo" ? !canUndo : !item);
+  }
 }
 
 const editing = () => item && ["left", "right"].some((side) => !part(side, ".editor").hidden);
@@ -170,8 +179,12 @@ function pressed(event) {
 
 function listen() {
   document.addEventListener("keydown", pressed);
-  for (const button of document.querySelectorAll("[data-said]")) button.addEventListener("click", () => judge(button.dataset.said));
-  for (const button of document.querySelectorAll("[data-edit]")) button.addEventListener("click", () => item && openEditor(button.dataset.edit));
+  for (const button of document.querySelectorAll("[data-said]")) {
+    button.addEventListener("click", () => judge(button.dataset.said));
+  }
+  for (const button of document.querySelectorAll("[data-edit]")) {
+    button.addEventListener("click", () => item && openEditor(button.dataset.edit));
+  }
   $("#undo").addEventListener("click", undo);
   $("#again").addEventListener("click", () => act("turn", {}, ""));
   for (const side of ["left", "right"]) {

@@ -1,7 +1,7 @@
 """Which pairs come up for a person's judgement, and in which order. Reads the store and changes nothing.
 
-In this order: what the person has in hand already, a repeated pair that is due, pairs that fewer than `per_item` people
-have judged, and repeated pairs that are left. Pairs whose iteration was not corrected yet come first, since a verdict can
+In this order: what the person has in hand already, a repeated pair that is due, and pairs that fewer than `per_item`
+people have judged. Pairs whose iteration was not corrected yet come first, since a verdict can
 still reach their training; then the latest iterations.
 """
 

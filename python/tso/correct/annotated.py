@@ -5,8 +5,10 @@ Whose word counts where people disagree is not decided here.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from tso.errors import DataError
 from tso.records import Correction, Pair
 from tso.store import RunStore
 from tso.verdicts import Verdict, chosen_side, latest, standing, word
@@ -30,6 +32,15 @@ def _correction(verdict: Verdict) -> Correction:
         verdict.answer,
         verdict.id,
     )
+
+
+def require(store: RunStore, iteration: int, pairs: Sequence[Pair]) -> None:
+    """Raises DataError where there are pairs and nobody has judged any of them."""
+    if pairs and not {v.pair_id for v in standing(store)} & {p.id for p in pairs}:
+        raise DataError(
+            f"iteration {iteration} waits for people: let them judge its {len(pairs)} pairs (tso annotate {store.folder} "
+            f"--iteration {iteration}) and run this again; with correct.wait_for_people=false it goes on without them"
+        )
 
 
 def oriented(correction: Correction, pair: Pair) -> Correction:

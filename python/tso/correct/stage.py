@@ -27,6 +27,8 @@ def correct(
     if store.done(iteration, stage):
         return
     pairs = store.pairs(iteration, purpose)
+    if options.wait_for_people and purpose == "train":
+        annotated.require(store, iteration, pairs)
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
     given = _recorded(store, options)

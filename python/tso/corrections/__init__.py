@@ -1,4 +1,4 @@
-"""People's verdicts out of a run and into one, as files: our own JSONL, and what Argilla and Label Studio read and write."""
+"""People's verdicts out of a run and into one, as files: our own JSONL, and those of Argilla and Label Studio."""
 
 from tso.corrections.files import FORMATS, export_file, import_file
 

@@ -1,7 +1,7 @@
 """Argilla 2: the JSON file that `dataset.records.to_json` writes and `from_json` reads, a record a pair.
 
-The dataset needs these settings: a ChatField `prompt`, TextFields `left` and `right`, a LabelQuestion `better` with the
-labels left, right, tie and both_bad, and a TextQuestion `edit`, both not required. A text in `edit` makes the verdict an
+The dataset needs the settings that docs/people.md shows: a ChatField `prompt`, TextFields `left` and `right`, a
+LabelQuestion `better` with LABELS, and a TextQuestion `edit` that is not required. A text in `edit` makes the verdict an
 edit of the side that `better` names. Argilla knows users by UUIDs: the names are kept in the metadata `annotators`.
 """
 
@@ -34,9 +34,9 @@ def _record(shown: Shown) -> dict[str, Any]:
             names[user] = verdict.annotator
         label = shown.side_of(verdict.answer) if verdict.answer in OTHER else verdict.said
         if label in LABELS:
-            responses.setdefault("better", []).append({"value": label, "user_id": user})
+            responses.setdefault("better", []).append(_response(label, user))
         if verdict.text is not None:
-            responses.setdefault("edit", []).append({"value": verdict.text, "user_id": user})
+            responses.setdefault("edit", []).append(_response(verdict.text, user))
     return {
         "id": shown.pair.id,
         "fields": {
@@ -50,6 +50,10 @@ def _record(shown: Shown) -> dict[str, Any]:
         "vectors": {},
         "_server_id": None,
     }
+
+
+def _response(value: str, user: str) -> dict[str, str]:
+    return {"value": value, "user_id": user, "status": "submitted"}
 
 
 def _user(name: str) -> str:
@@ -108,6 +112,8 @@ def _answers(question: str, answers: Any) -> list[tuple[str, str]]:
             raise DataError(f"a response to {question!r} has no user_id")
         if question in ("better", "edit") and not isinstance(answer.get("value"), str):
             raise DataError(f"a response to {question!r} has to be text, not {answer.get('value')!r}")
+        if answer.get("status") in ("draft", "discarded"):
+            continue  # not given, or withdrawn
         found.append((answer["user_id"], answer["value"] if isinstance(answer.get("value"), str) else ""))
     return found
 

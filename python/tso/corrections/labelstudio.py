@@ -49,7 +49,7 @@ def _task(shown: Shown) -> dict[str, Any]:
 def _results(shown: Shown, verdict: Verdict) -> list[dict[str, Any]]:
     found = []
     if verdict.answer in OTHER:
-        found.append(_result("better", "left,right", "pairwise", {"selected": shown.side_of(verdict.answer)}))
+        found.append(_result("better", "left", "pairwise", {"selected": shown.side_of(verdict.answer)}))
     if verdict.said in NEITHER:
         found.append(_result("neither", "left", "choices", {"choices": [verdict.said]}))
     if verdict.text is not None:

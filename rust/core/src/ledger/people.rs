@@ -1,5 +1,5 @@
-//! People's verdicts: who is given which pair, and what they said of it. Each is one short transaction, so that it can be
-//! done beside a run that is at work. Which pairs come up for judgement, and in which order, is the caller's to say.
+//! People's verdicts: who is given which pair, and what they said of it. Each is one short transaction, so that it can
+//! be done beside a run that is at work. Which pairs come up for judgement, and in which order, is the caller's to say.
 
 use std::time::Duration;
 
@@ -219,7 +219,8 @@ fn refuse_second(conn: &Connection, said: &Said) -> Result<()> {
 fn require_own(conn: &Connection, said: &Said, number: i64) -> Result<()> {
     let own = conn
         .prepare_cached(
-            "SELECT 1 FROM verdicts WHERE verdict_id = ?1 AND pair_id = ?2 AND annotator = ?3 AND round = ?4 AND said <> 'undo'",
+            "SELECT 1 FROM verdicts
+             WHERE verdict_id = ?1 AND pair_id = ?2 AND annotator = ?3 AND round = ?4 AND said <> 'undo'",
         )?
         .exists(params![number, said.pair_id, said.annotator, said.round])?;
     if own {

@@ -151,11 +151,12 @@ CREATE TABLE corrections (
     confidence    REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1),
     text          TEXT,                -- edit: the new answer
     reason        TEXT NOT NULL,
-    answer        TEXT CHECK (answer IN ('a', 'b')), -- the one it prefers, or edits, where it was about the answers and no label
-    verdict_id    INTEGER UNIQUE REFERENCES verdicts -- what it was made from; each of people's verdicts is taken up once
+    answer        TEXT CHECK (answer IN ('a', 'b')), -- the one it prefers, or edits, where it was not about a label
+    verdict_id    INTEGER UNIQUE REFERENCES verdicts -- what it was made from; each is taken up once
 ) STRICT;
 
--- Which pair a person was given to judge, and which of its answers stood on the left. Given once more, it is one more row.
+-- Which pair a person was given to judge, and which of its answers stood on the left. Given once more, it is one more
+-- row.
 CREATE TABLE assignments (
     assignment INTEGER PRIMARY KEY,
     pair_id    TEXT NOT NULL REFERENCES pairs,
@@ -165,8 +166,8 @@ CREATE TABLE assignments (
     given      INTEGER NOT NULL        -- milliseconds since 1970, by the clock of the machine
 ) STRICT;
 
--- What people said, one row at the moment they say it, about the answers themselves and no label. A run takes them up as
--- corrections. One that is taken back keeps its row, and the undo is another.
+-- What people said, one row at the moment they say it, about the answers themselves and no label. A run takes them up
+-- as corrections. One that is taken back keeps its row, and the undo is another.
 CREATE TABLE verdicts (
     verdict_id INTEGER PRIMARY KEY,
     pair_id    TEXT NOT NULL REFERENCES pairs,
