@@ -82,9 +82,22 @@ fn undo(pair: &str, annotator: &str, number: i64) -> Said {
     }
 }
 
-/// The pair that a person is given.
+/// The pair that a person is given, who asks for pairs in their order.
 fn given(people: &mut Ledger, annotator: &str, per_item: u32, hold: Duration) -> Option<String> {
-    let number = people.assign(annotator, &candidates(0), per_item, hold).unwrap()?;
+    given_after(None, people, annotator, per_item, hold)
+}
+
+/// The same, asked for what the person holds before all others, as the page does.
+fn given_after(
+    held: Option<&String>,
+    people: &mut Ledger,
+    annotator: &str,
+    per_item: u32,
+    hold: Duration,
+) -> Option<String> {
+    let mut wanted = candidates(0);
+    wanted.sort_by_key(|candidate| Some(&candidate.pair_id) != held);
+    let number = people.assign(annotator, &wanted, per_item, hold).unwrap()?;
     let sql = "SELECT pair_id FROM assignments WHERE assignment = ?1";
     match &people.query(sql, &[Value::Int(number)]).unwrap().rows[0][0] {
         Value::Text(pair) => Some(pair.clone()),
@@ -255,7 +268,7 @@ proptest! {
         let mut skipped: BTreeSet<(usize, String)> = BTreeSet::new();
         for (who, what) in steps {
             let name = format!("person {who}");
-            let Some(pair) = given(&mut people, &name, per_item, HOUR) else {
+            let Some(pair) = given_after(holds.get(&who), &mut people, &name, per_item, HOUR) else {
                 let free = (0..PAIRS).map(|i| format!("p{i}")).find(|pair| {
                     let known = with.get(pair).is_some_and(|people| people.contains(&who)) || skipped.contains(&(who, pair.clone()));
                     !known && with.get(pair).map_or(0, BTreeSet::len) < per_item as usize

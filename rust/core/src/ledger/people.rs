@@ -54,8 +54,8 @@ impl Ledger {
     ///
     /// A pair is to be had in round 0 while fewer than `per_item` others have judged it or hold it; in a later round
     /// always. Who was given a pair holds it until judging or skipping it, or for `hold`. What the person has judged in
-    /// that round is passed over. One who holds a candidate is given the same assignment again in the first half of
-    /// that time, and a fresh one afterwards.
+    /// that round is passed over. What the person holds should be the first candidate: it is the same assignment again
+    /// in the first half of that time, and a fresh one afterwards.
     ///
     /// # Errors
     /// `Conflict` for a pair that there is not, `Invalid` for a round or side that is none.
