@@ -24,14 +24,17 @@ KERNELS = ROOT / "kernels" / "tso_kernels"
 # Top down. A name stands for the module and, unless a longer name is listed, for everything inside it.
 FLOORS = (
     ("tso.cli", "tso.__main__"),
-    ("tso.train", "tso.doctor", "tso.clean", "tso.clean_report", "tso.tables", "tso.output"),
+    (
+        *("tso.train", "tso.doctor", "tso.clean", "tso.clean_report", "tso.tables", "tso.output"),
+        *("tso.people", "tso.annotate", "tso.corrections"),
+    ),
     ("tso.loop", "tso.start", "tso.measure"),
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
         *("tso.dedup", "tso.index", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart"),
         *("tso.caches", "tso.fields", "tso.parts", "tso.pieces", "tso.engine", "tso.disk_engine", "tso.ray_engine"),
-        *("tso.budgets", "tso.grid", "tso.costs", "tso.families", "tso.lengths", "tso.judges", "tso.statistics"),
+        *("tso.budgets", "tso.grid", "tso.costs", "tso.families", "tso.lengths", "tso.judges", "tso.statistics", "tso.verdicts"),
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )

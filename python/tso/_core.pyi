@@ -208,6 +208,11 @@ class Ledger:
         """
 
     @staticmethod
+    def annotate(path: str | os.PathLike[str]) -> Ledger:
+        """Open a store for people's verdicts, also while a run or samplers are at work on it; it reads, and may
+        `assign` and `say`. No lock is taken: each of the two is one short transaction on tables of its own."""
+
+    @staticmethod
     def draw_seed(run_seed: int, iteration: int, prompt_id: str, cell: str, draw: int) -> int:
         """The seed of a draw, 0 to 2**64 - 1: a function of nothing but its arguments, the same on every platform."""
 
@@ -301,6 +306,25 @@ class Ledger:
         the draw. All are durable with the unit, or none. Where the store was joined, the batch has to be leased by
         this sampler; a lease that ran out will do until another sampler takes the batch.
         Raises StoreConflict if the batch is recorded already, or the lease was taken over.
+        """
+
+    def assign(
+        self, annotator: str, candidates: list[tuple[str, int, str]], per_item: int, seconds: float
+    ) -> int | None:
+        """Give a person the first candidate (pair id, round, "a" or "b" for the answer on the left) that is to be had;
+        the number of the row in `assignments`, None where there is none.
+
+        In round 0 that is one which fewer than per_item others have judged or hold; in a later round, where somebody
+        judges a pair once more, any. A person holds a pair until the verdict, or for so many seconds.
+        """
+
+    def say(self, verdicts: Iterable[Sequence[Any]]) -> list[int]:
+        """Record verdicts, all or none, and return their numbers: rows of `verdicts` in the order of its columns, without
+        the number: (pair_id, annotator, round, said, side, text, reason, confidence, takes_back, request, given).
+
+        given: milliseconds since 1970, None for now. A request that is recorded already is not recorded again.
+        Raises StoreConflict for a pair that there is not, a second verdict of a person on a pair in a round, or one that
+        is taken back twice; DataError for a value that cannot be stored.
         """
 
     def fork(self, path: str | os.PathLike[str]) -> None:

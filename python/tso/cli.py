@@ -1,4 +1,4 @@
-"""The console script `tso`: train, matrix, report, show, dedup, diversity, doctor. Each command is a few lines over the rooms that do the work."""
+"""The console script `tso`. Each command is a few lines over the rooms that do the work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tso import __version__
+from tso import __version__, people
 from tso.diversity import ALL_SCORES, SCORES
 from tso.errors import DataError
 from tso.train import guarded, settings
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show.add_argument("run", type=Path, nargs="?", default=Path("runs/quickstart"))
     _add_dedup(commands)
     _add_diversity(commands)
+    people.add_commands(commands)
     args = parser.parse_args(words)
     work = {
         "doctor": _doctor,
@@ -42,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "show": lambda: _show(args),
         "dedup": lambda: _dedup(args),
         "diversity": lambda: _diversity(args),
+        "annotate": lambda: people.annotate(args),
+        "corrections": lambda: people.corrections(args),
     }
     return guarded(work[args.command])
 

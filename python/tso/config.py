@@ -206,6 +206,7 @@ class CorrectSection:
     bad_below: float = option(0.2, SHARE)  # both below: both bad
     judge: JudgeSection = field(default_factory=JudgeSection)  # an AI judge; outranks the rule
     recorded: str | None = option(None)  # JSONL of corrections by pair id
+    wait_for_people: bool = option(False)  # stop before the corrections of an iteration until people have judged a pair
     # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
     tie_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, where 1 is the weight of the others

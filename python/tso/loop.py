@@ -161,6 +161,7 @@ def run_control(store: RunStore, config: Config, face: Face) -> Iterator[RunStor
     still = replace(
         config,
         matrix=replace(config.matrix, refresh=False),
+        correct=replace(config.correct, wait_for_people=False),  # nobody judges its pairs
         update=replace(config.update, reference="none"),
         evaluate=replace(config.evaluate, control=False),
     )

@@ -121,6 +121,10 @@ class Correction:
     confidence: float
     reason: str = ""
     text: str | None = None  # edit: the new answer
+    answer: str | None = (
+        None  # a | b: the one it prefers, or edits, where it was said of the answers and not of a label
+    )
+    verdict_id: int | None = None  # where it was made from a verdict in the store
 
 
 @dataclass(frozen=True, slots=True)

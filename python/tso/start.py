@@ -43,6 +43,7 @@ FREE = (
     *("run.output_dir", "run.iterations", "model.device", "pair.threads"),
     *("training.report_to", "training.save_steps", "correct.recorded", "evaluate.control"),
     *("server.concurrency", "server.timeout", "server.retries"),
+    "correct.wait_for_people",
 )
 
 TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initialised and as they stay

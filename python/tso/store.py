@@ -204,7 +204,8 @@ class RunStore:
 
     def corrections(self) -> list[Correction]:
         rows = self.query(
-            "SELECT pair_id, source, author, verdict, confidence, reason, text FROM corrections ORDER BY correction_id"
+            "SELECT pair_id, source, author, verdict, confidence, reason, text, answer, verdict_id FROM corrections "
+            "ORDER BY correction_id"
         )
         return [Correction(*row) for row in rows]
 

@@ -14,7 +14,8 @@ def load(path: str) -> list[Correction]:
     """The corrections of a file, in its order. Raises DataError that names the line.
 
     A line: {"pair_id": "p...", "verdict": "keep|flip|tie|both_bad|edit", "author": "...", "text": "...", "reason": ""};
-    text is needed for edit alone; author, reason and confidence may be left out.
+    text is needed for edit alone; author, reason and confidence may be left out. Where the line has an "answer", a or b,
+    that is the one it prefers, or edits, and decides over keep and flip, which are about a label that may have changed.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -42,6 +43,9 @@ def _parse(line: str, where: str) -> Correction:
     confidence = row.get("confidence", 1.0)
     if isinstance(confidence, bool) or not isinstance(confidence, int | float) or not 0 <= confidence <= 1:
         raise DataError(f"{where}: confidence must be a number between 0 and 1, not {confidence!r}")
+    answer = row.get("answer")
+    if answer not in (None, "a", "b"):
+        raise DataError(f"{where}: answer must be a or b, not {answer!r}")
     return Correction(
         row["pair_id"],
         "human",
@@ -50,4 +54,5 @@ def _parse(line: str, where: str) -> Correction:
         float(confidence),
         str(row.get("reason") or ""),
         text if verdict == "edit" else None,
+        answer if verdict in ("keep", "flip", "edit") else None,
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from tso.config import CorrectSection
-from tso.correct import recorded, rule
+from tso.correct import annotated, recorded, rule
 from tso.correct.base import apply, directed, dispute, strongest
 from tso.correct.calls import Judge
 from tso.correct.judge import Judged, judge_pairs
@@ -35,6 +35,8 @@ def correct(
     if store.done(iteration, stage):
         return
     pairs = store.pairs(iteration, purpose)
+    if options.wait_for_people and purpose == "train":
+        annotated.require(store, iteration, pairs)
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
     given = _recorded(store, options)
@@ -54,11 +56,12 @@ def correct(
         machines += [judged.corrections[pair.id]] if pair.id in judged.corrections else []
         people = given.pop(pair.id, [])
         used += len(people)
-        ruling = in_force([*machines, *people])
-        best = ruling.verdict
         # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
         shown = apply(pair, strongest(machines) if machines else None, options).label
         basis = replace(pair, label=shown) if people and shown is not None else pair
+        people = [annotated.oriented(c, basis) for c in people]
+        ruling = in_force([*machines, *people])
+        best = ruling.verdict
         edited = None
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
@@ -119,33 +122,42 @@ def score_answers(
 
 
 def _recorded(store: RunStore, options: CorrectSection) -> dict[str, list[Correction]]:
-    """People's verdicts by pair id, without those that the store has already."""
+    """People's verdicts by pair id, from the file and from the store, without those that were taken up already."""
     found: dict[str, list[Correction]] = defaultdict(list)
     for correction in dict.fromkeys(recorded.load(options.recorded)) if options.recorded else ():
         if not correction.pair_id.startswith("p"):
             raise DataError(f"{options.recorded}: {correction.pair_id!r} is not a pair id of a run; see pairs.parquet")
         found[correction.pair_id].append(correction)
-    taken = set(store.corrections())
-    return {pair: left for pair, all_of in found.items() if (left := [c for c in all_of if c not in taken])}
+    taken = {_as_said(c) for c in store.corrections()}
+    fresh = {pair: left for pair, all_of in found.items() if (left := [c for c in all_of if _as_said(c) not in taken])}
+    for correction in annotated.load(store):
+        fresh.setdefault(correction.pair_id, []).append(correction)
+    return fresh
+
+
+def _as_said(correction: Correction) -> Correction:
+    """What was said of an answer became keep or flip by the label that it met; that is no difference."""
+    return replace(correction, verdict="") if correction.answer else correction
 
 
 def _too_late(store: RunStore, given: Mapping[str, list[Correction]]) -> list[Correction]:
     """Verdicts on pairs that were trained on, or had left, before they came."""
-    known = {p.id for purpose in ("train", "evaluate") for p in store.pairs(purpose=purpose, dropped=True)}
-    return [c for pair, verdicts in given.items() if pair in known for c in verdicts]
+    known = {p.id: p for purpose in ("train", "evaluate") for p in store.pairs(purpose=purpose, dropped=True)}
+    return [annotated.oriented(c, known[pair]) for pair, verdicts in given.items() if pair in known for c in verdicts]
 
 
 def _tell(
     options: CorrectSection, used: int, late: Sequence[Correction], given: Mapping[str, list[Correction]], face: Face
 ) -> None:
-    if not options.recorded or not (used or given):
+    if not (used or given):
         return
     unknown = sum(map(len, given.values())) - len(late)
-    face.say(f"{options.recorded}: {used} verdicts used")
+    face.say(f"{options.recorded or 'people'}: {used} verdicts used")
     if late:
         face.warn(
             f"{len(late)} verdicts are on pairs that were trained on or had left before; they count for the strengths of "
-            "cells, not for training. In a new run.output_dir the same settings make the same pairs, and they count there"
+            "cells, not for training. In a new run.output_dir the same settings make the same pairs, and they count there "
+            "(tso corrections export, and correct.recorded)"
         )
     if unknown:
         names = ", ".join(pair for pair in given if pair not in {c.pair_id for c in late})
@@ -161,9 +173,13 @@ def _by_rule(pair: Pair, scores: dict[int, Score], options: CorrectSection) -> C
 
 def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Correction]) -> Rows:
     columns = ["correction_id", "pair_id", "iteration", "source", "author", "verdict", "confidence", "text", "reason"]
+    columns += ["answer", "verdict_id"]
     first = store.next_id("corrections", "correction_id")
     rows = [
-        (first + i, c.pair_id, iteration, c.source, c.author, c.verdict, c.confidence, c.text, c.reason)
+        (
+            *(first + i, c.pair_id, iteration, c.source, c.author, c.verdict, c.confidence, c.text, c.reason),
+            *(c.answer, c.verdict_id),
+        )
         for i, c in enumerate(corrections)
     ]
     return {"corrections": (columns, rows)}

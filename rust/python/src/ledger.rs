@@ -12,6 +12,7 @@ use tso_core::{Error, Result};
 
 use crate::call::call;
 use crate::error::{raise, to_py};
+use crate::people::{to_candidate, to_said};
 use crate::plan::Plan;
 use crate::values::{to_answer, to_cell, to_object, to_rows, to_values};
 
@@ -74,6 +75,13 @@ impl Ledger {
     #[staticmethod]
     fn join(py: Python<'_>, path: PathBuf, sampler: &str) -> PyResult<Self> {
         py.detach(|| core::Ledger::join(&path, sampler))
+            .map(Self::new)
+            .map_err(to_py)
+    }
+
+    #[staticmethod]
+    fn annotate(py: Python<'_>, path: PathBuf) -> PyResult<Self> {
+        py.detach(|| core::Ledger::annotate(&path))
             .map(Self::new)
             .map_err(to_py)
     }
@@ -216,6 +224,28 @@ impl Ledger {
             .map(|(at, answer)| to_answer(at, &answer?))
             .collect::<PyResult<Vec<_>>>()?;
         self.with(py, |ledger| ledger.record(iteration, purpose, batch, &answers))
+    }
+
+    fn assign(
+        &self,
+        py: Python<'_>,
+        annotator: &str,
+        candidates: Vec<(String, i64, String)>,
+        per_item: u32,
+        seconds: f64,
+    ) -> PyResult<Option<i64>> {
+        let candidates: Vec<_> = candidates.into_iter().map(to_candidate).collect();
+        let hold = time(seconds)?;
+        self.with(py, |ledger| ledger.assign(annotator, &candidates, per_item, hold))
+    }
+
+    fn say(&self, py: Python<'_>, verdicts: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+        let verdicts = verdicts
+            .try_iter()?
+            .enumerate()
+            .map(|(at, row)| to_said(at, &row?))
+            .collect::<PyResult<Vec<_>>>()?;
+        self.with(py, |ledger| ledger.say(&verdicts))
     }
 
     fn fork(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {

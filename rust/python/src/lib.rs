@@ -8,6 +8,7 @@ mod error;
 mod index;
 mod ledger;
 mod parts;
+mod people;
 mod plan;
 mod values;
 

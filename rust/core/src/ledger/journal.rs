@@ -80,6 +80,16 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Opens a store to assign pairs to people and record what they say, also while a run or samplers are at work on it.
+    ///
+    /// # Errors
+    /// As for [`Ledger::open`], but never `Locked`.
+    pub fn annotate(path: &Path) -> Result<Self> {
+        let path = std::path::absolute(path)?;
+        inspect(&path)?;
+        Self::attach(path, Role::Annotator)
+    }
+
     fn attach(path: PathBuf, role: Role) -> Result<Self> {
         let connect = || {
             // The writer first: it replays what a killed process left in the log.
@@ -176,12 +186,35 @@ impl Ledger {
                 self.path.display()
             )));
         }
+        self.refuse_annotator()?;
         self.transact(work)
     }
 
     /// Runs `work` in one transaction of the one writer or of a sampler.
     pub(super) fn sampling<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        self.refuse_annotator()?;
         self.transact(|conn, _| work(conn))
+    }
+
+    /// Runs `work` in one transaction of somebody who writes down what people say.
+    pub(super) fn annotating<T>(&mut self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        if !matches!(self.role, Role::Annotator) {
+            return Err(Error::Invalid(format!(
+                "{} was not opened for people's verdicts; open it with annotate",
+                self.path.display()
+            )));
+        }
+        self.transact(|conn, _| work(conn))
+    }
+
+    fn refuse_annotator(&self) -> Result<()> {
+        if matches!(self.role, Role::Annotator) {
+            return Err(Error::Invalid(format!(
+                "{} was opened for people's verdicts, and for nothing else",
+                self.path.display()
+            )));
+        }
+        Ok(())
     }
 
     fn transact<T>(&mut self, work: impl FnOnce(&Connection, &Tables) -> Result<T>) -> Result<T> {

@@ -82,7 +82,7 @@ impl Ledger {
 }
 
 /// How far in the future a lease may begin, in milliseconds: clocks are set back by a little all the time.
-const SLACK: i64 = 60_000;
+pub(super) const SLACK: i64 = 60_000;
 
 /// The time in milliseconds.
 fn checked(time: Duration) -> Result<i64> {
@@ -97,7 +97,7 @@ fn checked(time: Duration) -> Result<i64> {
 }
 
 /// Milliseconds since 1970, by a clock that may be set.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_millis() as i64)
 }

@@ -15,6 +15,9 @@ pub(super) enum Role {
     Writer { _lock: File },
     /// To lease and record draws, beside other samplers.
     Sampler { name: String, _locks: [File; 2] },
+    /// To write down what people say, beside anybody. It holds no lock: its two tables are written a moment at a time,
+    /// and nobody else writes them or numbers rows by them.
+    Annotator,
 }
 
 impl Role {

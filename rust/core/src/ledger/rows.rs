@@ -91,7 +91,7 @@ fn insert_rows(conn: &Connection, known: &Tables, rows: &Rows) -> Result<()> {
 }
 
 /// Tables with ways of their own in.
-const WRITTEN_BY_THE_STORE: [&str; 7] = [
+const WRITTEN_BY_THE_STORE: [&str; 9] = [
     "meta",
     "units",
     "plans",
@@ -99,6 +99,8 @@ const WRITTEN_BY_THE_STORE: [&str; 7] = [
     "plan_cells",
     "plan_answers",
     "leases",
+    "assignments",
+    "verdicts",
 ];
 
 /// The names go into the statement's text, so only names of the schema may pass.

@@ -160,8 +160,42 @@ CREATE TABLE corrections (
     verdict       TEXT NOT NULL CHECK (verdict IN ('keep', 'flip', 'tie', 'both_bad', 'edit')),
     confidence    REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1),
     text          TEXT,                -- edit: the new answer
-    reason        TEXT NOT NULL
+    reason        TEXT NOT NULL,
+    answer        TEXT CHECK (answer IN ('a', 'b')), -- the one it prefers, or edits, where it was not about a label
+    verdict_id    INTEGER UNIQUE REFERENCES verdicts -- what it was made from; each is taken up once
 ) STRICT;
+
+-- Which pair a person was given to judge, and which of its answers stood on the left. Given once more, it is one more
+-- row.
+CREATE TABLE assignments (
+    assignment INTEGER PRIMARY KEY,
+    pair_id    TEXT NOT NULL REFERENCES pairs,
+    annotator  TEXT NOT NULL,
+    round      INTEGER NOT NULL CHECK (round >= 0), -- above 0: the same person has judged it before, and is asked again
+    on_left    TEXT NOT NULL CHECK (on_left IN ('a', 'b')),
+    given      INTEGER NOT NULL        -- milliseconds since 1970, by the clock of the machine
+) STRICT;
+
+-- What people said, one row at the moment they say it, about the answers themselves and no label. A run takes them up
+-- as corrections. One that is taken back keeps its row, and the undo is another.
+CREATE TABLE verdicts (
+    verdict_id INTEGER PRIMARY KEY,
+    pair_id    TEXT NOT NULL REFERENCES pairs,
+    annotator  TEXT NOT NULL CHECK (annotator <> ''),
+    round      INTEGER NOT NULL CHECK (round >= 0),
+    said       TEXT NOT NULL CHECK (said IN ('a', 'b', 'tie', 'both_bad', 'edit', 'skip', 'undo')),
+    side       TEXT CHECK (side IS NULL OR (said = 'edit' AND side IN ('a', 'b'))), -- the answer that was edited
+    text       TEXT CHECK ((text IS NOT NULL) = (said = 'edit')),                   -- edit: the new answer
+    reason     TEXT NOT NULL,
+    confidence REAL NOT NULL CHECK (confidence BETWEEN 0 AND 1),
+    takes_back INTEGER UNIQUE REFERENCES verdicts CHECK ((takes_back IS NOT NULL) = (said = 'undo')),
+    request    TEXT UNIQUE,            -- the sender's own name of it: sent twice, it is still one; null: from a file
+    given      INTEGER NOT NULL        -- milliseconds since 1970; 0: the file that it came from did not tell
+) STRICT;
+
+-- Verdicts that nobody took back: at most one of a person on a pair in a round.
+CREATE VIEW standing AS SELECT * FROM verdicts AS v
+    WHERE said <> 'undo' AND NOT EXISTS (SELECT 1 FROM verdicts AS u WHERE u.takes_back = v.verdict_id);
 
 -- What a judge that looks at one response at a time said.
 CREATE TABLE scores (
@@ -280,3 +314,7 @@ CREATE TABLE metrics (
 
 CREATE INDEX labels_by_pair ON labels (pair_id);
 CREATE INDEX corrections_by_pair ON corrections (pair_id);
+CREATE INDEX assignments_by_pair ON assignments (pair_id);
+CREATE INDEX assignments_by_annotator ON assignments (annotator);
+CREATE INDEX verdicts_by_pair ON verdicts (pair_id);
+CREATE INDEX verdicts_by_annotator ON verdicts (annotator);
