@@ -45,14 +45,25 @@ pub trait Texts: Sync {
 
     /// Whether the row is null, which is not the same as empty.
     fn is_null(&self, row: usize) -> bool;
+
+    /// Checks the ids of a row where that was left for later; has to come before the row is read.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], which names the first bad row of all, whichever row was asked for.
+    fn check(&self, _row: usize) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A borrowed batch of token lists.
 ///
-/// Invariant: the offsets never decrease and stay inside the ids, and every id of a row that is not null fits a u32.
+/// Invariant: the offsets never decrease and stay inside the ids, and every id of a row that is not null and was checked
+/// fits a u32.
 #[derive(Clone, Debug)]
 pub struct Ragged<'a> {
     ids: Ids<'a>,
+    /// The ids as they came, until they are checked.
+    unchecked: Option<Ids<'a>>,
     offsets: Offsets<'a>,
     nulls: Option<Vec<bool>>,
 }
@@ -64,15 +75,39 @@ impl<'a> Ragged<'a> {
     /// [`Error::Invalid`] for offsets that decrease or leave the ids, a mask of another length, and ids that are
     /// negative or above `u32::MAX`. What lies beneath a null row is not looked at.
     pub fn new(ids: Ids<'a>, offsets: Offsets<'a>, nulls: Option<Vec<bool>>) -> Result<Self> {
-        let mut batch = Self { ids, offsets, nulls };
+        Self::unchecked(ids, offsets, nulls)?.checked()
+    }
+
+    /// The same, but for the ids: each row is left to [`Texts::check`], for whoever goes through all rows once anyway.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for offsets that decrease or leave the ids, and a mask of another length.
+    pub fn unchecked(ids: Ids<'a>, offsets: Offsets<'a>, nulls: Option<Vec<bool>>) -> Result<Self> {
+        let unsigned = match ids {
+            // No id that will be read is negative, so the same bits say the same as u32.
+            Ids::I32(ids) => Ids::U32(bytemuck::cast_slice(ids)),
+            Ids::U32(_) | Ids::I64(_) => ids,
+        };
+        let batch = Self {
+            ids: unsigned,
+            unchecked: Some(ids),
+            offsets,
+            nulls,
+        };
         batch.check_offsets()?;
         batch.check_nulls()?;
-        batch.check_ids()?;
-        if let Ids::I32(ids) = ids {
-            // No id that will be read is negative, so the same bits say the same as u32.
-            batch.ids = Ids::U32(bytemuck::cast_slice(ids));
-        }
         Ok(batch)
+    }
+
+    /// Checks the ids of all rows at once, so that [`Texts::check`] has nothing left to do.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for ids that are negative or above `u32::MAX`.
+    pub fn checked(mut self) -> Result<Self> {
+        if let Some(ids) = self.unchecked.take() {
+            self.check_ids(ids)?;
+        }
+        Ok(self)
     }
 
     fn check_offsets(&self) -> Result<()> {
@@ -113,37 +148,34 @@ impl<'a> Ragged<'a> {
         }
     }
 
-    fn check_ids(&self) -> Result<()> {
+    fn check_ids(&self, ids: Ids<'_>) -> Result<()> {
         let fits = if self.nulls.is_none() {
             let (start, _) = self.bounds(0);
             let end = self.offsets.at(self.rows());
             if end.saturating_sub(start) <= PIECE {
-                self.ids.fit(start, end)
+                ids.fit(start, end)
             } else {
                 let pieces = (start..end).into_par_iter().step_by(PIECE);
-                pieces.all(|piece| self.ids.fit(piece, end.min(piece + PIECE)))
+                pieces.all(|piece| ids.fit(piece, end.min(piece + PIECE)))
             }
         } else if self.rows() <= FEW {
-            (0..self.rows()).all(|row| self.row_fits(row))
+            (0..self.rows()).all(|row| self.row_fits(ids, row))
         } else {
-            (0..self.rows()).into_par_iter().all(|row| self.row_fits(row))
+            (0..self.rows()).into_par_iter().all(|row| self.row_fits(ids, row))
         };
-        if fits { Ok(()) } else { Err(self.first_bad_row()) }
+        if fits { Ok(()) } else { Err(self.first_bad_row(ids)) }
     }
 
-    fn row_fits(&self, row: usize) -> bool {
+    fn row_fits(&self, ids: Ids<'_>, row: usize) -> bool {
         let (start, end) = self.bounds(row);
-        self.is_null(row) || self.ids.fit(start, end)
+        self.is_null(row) || ids.fit(start, end)
     }
 
     /// Names the offending id; only called once a check has failed, so its speed does not matter.
-    fn first_bad_row(&self) -> Error {
+    fn first_bad_row(&self, ids: Ids<'_>) -> Error {
         for row in (0..self.rows()).filter(|&row| !self.is_null(row)) {
             let (start, end) = self.bounds(row);
-            if let Some(id) = (start..end)
-                .map(|i| self.ids.at(i))
-                .find(|&id| u32::try_from(id).is_err())
-            {
+            if let Some(id) = (start..end).map(|i| ids.at(i)).find(|&id| u32::try_from(id).is_err()) {
                 return Error::Invalid(format!(
                     "row {row} holds token id {id}; ids have to lie in 0..=4294967295"
                 ));
@@ -192,6 +224,13 @@ impl Texts for Ragged<'_> {
 
     fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|mask| mask[row])
+    }
+
+    fn check(&self, row: usize) -> Result<()> {
+        match self.unchecked {
+            Some(ids) if !self.row_fits(ids, row) => Err(self.first_bad_row(ids)),
+            _ => Ok(()),
+        }
     }
 }
 

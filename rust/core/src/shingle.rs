@@ -169,8 +169,8 @@ pub(crate) struct Comparer {
     /// By a few bits of a shingle, its place in `one` plus 1, and 0 where there is none; the next free slot where that is
     /// taken. So sparse that this is rare. A power of two of them.
     slots: Vec<u32>,
-    /// A bit for each of `one`: whether the other text has had it.
-    met: Vec<u64>,
+    /// For each of `one`, whether the other text has had it.
+    met: Vec<bool>,
     /// The other's own shingles.
     rest: Vec<u64>,
 }
@@ -196,7 +196,7 @@ impl Comparer {
     /// Jaccard similarity with the shingles of another text, if it reaches `threshold`.
     pub fn jaccard_from(&mut self, shingles: &[u64], threshold: f64) -> Option<f64> {
         self.met.clear();
-        self.met.resize(self.one.len().div_ceil(64), 0);
+        self.met.resize(self.one.len(), false);
         self.rest.resize(shingles.len(), 0);
         let (one, slots, met, rest) = (&self.one[..], &self.slots[..], &mut self.met[..], &mut self.rest[..]);
         let (mut shared, mut others, mut next) = (0, 0, 0);
@@ -209,9 +209,8 @@ impl Comparer {
             match found {
                 Ok(place) => {
                     next = place + 1;
-                    let (word, bit) = (&mut met[place / 64], 1 << (place % 64));
-                    shared += usize::from(*word & bit == 0);
-                    *word |= bit;
+                    shared += usize::from(!met[place]);
+                    met[place] = true;
                 }
                 Err(_) => {
                     rest[others] = shingle;

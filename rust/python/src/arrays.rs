@@ -53,10 +53,15 @@ impl Tokens {
 
     /// The column as the core sees it.
     pub fn ragged(&self) -> Result<Ragged<'_>, Error> {
+        self.unchecked()?.checked()
+    }
+
+    /// The same with its ids unchecked, for a call that checks each row when it first reads it.
+    pub fn unchecked(&self) -> Result<Ragged<'_>, Error> {
         match self {
             Self::Arrow(array) => ragged(array),
             Self::Gathered { ids, offsets, nulls } => {
-                Ragged::new(Ids::U32(ids), Offsets::I64(offsets), Some(nulls.clone()))
+                Ragged::unchecked(Ids::U32(ids), Offsets::I64(offsets), Some(nulls.clone()))
             }
         }
     }
@@ -132,6 +137,7 @@ fn check_type(kind: &DataType) -> Result<(), Error> {
     }
 }
 
+/// Its ids are unchecked.
 fn ragged(array: &ArrayRef) -> Result<Ragged<'_>, Error> {
     match array.data_type() {
         DataType::LargeList(_) => {
@@ -158,7 +164,7 @@ fn from_list<'a, O: OffsetSizeTrait>(list: &'a GenericListArray<O>, offsets: Off
         // Arrow's type of a list that never held anything.
         _ => Ids::U32(&[]),
     };
-    Ragged::new(ids, offsets, nulls)
+    Ragged::unchecked(ids, offsets, nulls)
 }
 
 /// Whether a null lies inside a row that counts; the ids may reach beyond the rows of a slice.
@@ -169,7 +175,8 @@ fn has_null_id<O: OffsetSizeTrait>(list: &GenericListArray<O>) -> bool {
 fn gather(chunks: impl Iterator<Item = ArrayRef>) -> Result<Tokens, Error> {
     let (mut ids, mut offsets, mut nulls, mut buffer) = (Vec::new(), vec![0], Vec::new(), Vec::new());
     for (number, chunk) in chunks.enumerate() {
-        let part = ragged(&chunk).map_err(|error| Error::Invalid(format!("in chunk {number}: {error}")))?;
+        let part = ragged(&chunk).and_then(Ragged::checked);
+        let part = part.map_err(|error| Error::Invalid(format!("in chunk {number}: {error}")))?;
         for row in 0..part.rows() {
             ids.extend_from_slice(part.read(row, &mut buffer).unwrap_or(&[]));
             offsets.push(ids.len() as i64);

@@ -101,7 +101,7 @@ pub fn dedup_texts<'py>(
             keep: search.keep.borrow(),
             groups: groups.as_deref(),
         };
-        dedup::dedup_texts(&tokens.ragged()?, options, stop)
+        dedup::dedup_texts(&tokens.unchecked()?, options, stop)
     })?;
     rows(py, result)
 }

@@ -104,19 +104,19 @@ impl Scratch {
     /// An entry is the key above the member, in one integer.
     fn spread(&mut self, keyed: impl Iterator<Item = (u32, u32)> + Clone, bits: u32) -> Vec<usize> {
         let mut places = vec![0; 1 << bits];
-        for (_, key) in keyed.clone() {
-            places[(key >> (32 - bits)) as usize] += 1;
-        }
+        keyed
+            .clone()
+            .for_each(|(_, key)| places[(key >> (32 - bits)) as usize] += 1);
         let mut start = 0;
         for place in &mut places {
             (*place, start) = (start, start + *place);
         }
         self.entries.resize(start, 0);
-        for (member, key) in keyed {
+        keyed.for_each(|(member, key)| {
             let place = &mut places[(key >> (32 - bits)) as usize];
             self.entries[*place] = u64::from(key) << 32 | u64::from(member);
             *place += 1;
-        }
+        });
         places
     }
 

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use super::Edge;
 use super::cluster::UnionFind;
-use super::exact::Nodes;
+use super::exact::{NONE, Nodes};
 use crate::ragged::Texts;
 use crate::{Result, shingle};
 
@@ -63,6 +63,26 @@ impl<'a> Corpus<'a> {
             rows,
             grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
         }
+    }
+
+    /// All rows as members, so that a member's number is its row; whom that is wrong for, [`Corpus::absent`] tells.
+    pub fn of_rows(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize) -> Self {
+        let rows = (0..texts.rows() as u32).collect();
+        Self {
+            rows,
+            ..Self::new(texts, nodes, ngram, |_| false)
+        }
+    }
+
+    /// Which members take no part: null and empty rows, and copies of earlier ones.
+    pub fn absent(&self) -> Vec<bool> {
+        let first = |row: u32| {
+            let node = self.nodes.of_row[row as usize];
+            node != NONE && self.nodes.first[node as usize] == row
+        };
+        let rows = self.rows.iter();
+        rows.map(|&row| self.texts.length(row as usize) == 0 || !first(row))
+            .collect()
     }
 
     pub fn node(&self, member: u32) -> u32 {

@@ -84,10 +84,15 @@ pub(crate) fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), st
         .into_par_iter()
         .map_init(Vec::new, |buffer, row| {
             stop.check()?;
-            let tokens = texts.read(row, buffer);
-            Ok(tokens.map_or(row as u32, |tokens| hash(tokens, group(row))))
+            texts.check(row)?;
+            Ok(key(row, texts.read(row, buffer), group(row)))
         })
         .collect()
+}
+
+/// What [`keys`] has for a row.
+pub(crate) fn key(row: usize, tokens: Option<&[u32]>, group: i64) -> u32 {
+    tokens.map_or(row as u32, |tokens| hash(tokens, group))
 }
 
 /// Hash of the tokens as they lie in memory: it never leaves this call.

@@ -27,8 +27,7 @@ use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result};
 use cluster::{Preference, cluster};
-use corpus::Corpus;
-use exact::{NONE, Nodes, intern};
+use exact::{NONE, Nodes};
 use near::Search;
 
 /// Bits of a reason: why a row was dropped, or, for the last three, what it was concerned by.
@@ -119,10 +118,11 @@ pub struct TextResult {
     pub uncompared: u64,
 }
 
-/// Finds exact and near-duplicate texts.
+/// Finds exact and near-duplicate texts. Checks each row ([`Texts::check`]) when it first reads it.
 ///
 /// # Errors
-/// [`Error::Invalid`] for options out of range and columns of another length; [`Error::Stopped`].
+/// [`Error::Invalid`] for options out of range, columns of another length and unchecked ids that cannot be used;
+/// [`Error::Stopped`].
 pub fn dedup_texts(texts: &dyn Texts, options: TextOptions<'_>, stop: &Stop) -> Result<TextResult> {
     let rows = texts.rows();
     check_search(options.ngram, options.threshold)?;
@@ -130,14 +130,13 @@ pub fn dedup_texts(texts: &dyn Texts, options: TextOptions<'_>, stop: &Stop) -> 
     if let Some(groups) = options.groups {
         check_length("groups", groups.len(), rows)?;
     }
-    let nodes = intern(texts, |row| options.groups.map_or(0, |groups| groups[row]), stop)?;
+    let group = |row: usize| options.groups.map_or(0, |groups| groups[row]);
     let search = Search {
         threshold: options.threshold,
         mode: options.mode,
         forest: options.link == Link::Component,
     };
-    let corpus = Corpus::new(texts, &nodes, options.ngram, |_| true);
-    let (edges, uncompared) = near::links(&corpus, search, stop)?;
+    let (nodes, (edges, uncompared)) = near::of_texts(texts, group, options.ngram, search, stop)?;
     let columns = [texts];
     let preference = Preference::new(options.keep, &columns);
     Ok(settle(&nodes, edges, &preference, options.link, uncompared))

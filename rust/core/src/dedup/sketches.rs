@@ -4,9 +4,11 @@ use rayon::prelude::*;
 
 use super::buckets::{self, Scratch, Shared, Sieve};
 use super::corpus::Source;
+use super::exact;
 use super::minhash::{self, Sketcher};
+use crate::ragged::Texts;
 use crate::run::Stop;
-use crate::{Error, Result};
+use crate::{Error, Result, shingle};
 
 /// Keys by band, so that a band is read without the others, in blocks, so that more members can come later.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Sketches {
     size: usize,
     /// Blocks of [bands, size].
     blocks: Vec<Box<[u32]>>,
+    /// Members that share a key with nobody, whatever their keys are; empty where there are none.
+    absent: Vec<bool>,
 }
 
 impl Sketches {
@@ -32,7 +36,50 @@ impl Sketches {
             members: 0,
             size: (members / Self::BLOCKS).clamp(1, Self::SIZE),
             blocks: Vec::new(),
+            absent: Vec::new(),
         }
+    }
+
+    /// Those of all rows, and what [`exact::keys`] has for them, in one pass over the tokens.
+    pub fn of_rows(
+        texts: &dyn Texts,
+        group: &(impl Fn(usize) -> i64 + Sync),
+        ngram: usize,
+        threshold: f64,
+        stop: &Stop,
+    ) -> Result<(Self, Vec<u32>)> {
+        let rows = texts.rows();
+        let mut all = Self::new(threshold, rows);
+        all.make_room(rows);
+        let (sketcher, size, bands) = (&all.sketcher, all.size, all.bands());
+        let mut exact = vec![0; rows];
+        all.blocks
+            .par_iter_mut()
+            .zip(exact.par_chunks_mut(size))
+            .enumerate()
+            .try_for_each_init(
+                || (Vec::new(), minhash::Scratch::default(), vec![0; bands]),
+                |(buffer, scratch, keys), (block, (out, exact))| {
+                    for (place, exact) in exact.iter_mut().enumerate() {
+                        stop.check()?;
+                        let row = block * size + place;
+                        texts.check(row)?;
+                        let (tokens, group) = (texts.read(row, buffer), group(row));
+                        *exact = exact::key(row, tokens, group);
+                        sketcher.keys(tokens.unwrap_or(&[]), ngram, shingle::mix(group as u64), scratch, keys);
+                        for (band, &key) in keys.iter().enumerate() {
+                            out[band * size + place] = key;
+                        }
+                    }
+                    Ok::<_, Error>(())
+                },
+            )?;
+        Ok((all, exact))
+    }
+
+    /// Leaves out members, as if they shared no key with anybody.
+    pub fn leave_out(&mut self, absent: Vec<bool>) {
+        self.absent = absent;
     }
 
     /// Bytes of memory that are held.
@@ -44,10 +91,7 @@ impl Sketches {
     /// Sketches the members of `source` that are not here yet. Where it fails, `truncate` takes back what it did.
     pub fn extend(&mut self, source: &impl Source, stop: &Stop) -> Result<()> {
         let (old, members, size, bands) = (self.members, source.len(), self.size, self.bands());
-        let empty = || vec![0; size * bands].into_boxed_slice();
-        self.blocks.reserve_exact(members.div_ceil(size) - self.blocks.len());
-        self.blocks.resize_with(members.div_ceil(size), empty);
-        self.members = members;
+        self.make_room(members);
         let (sketcher, first) = (&self.sketcher, old / size);
         self.blocks[first..].par_iter_mut().enumerate().try_for_each_init(
             || (Vec::new(), minhash::Scratch::default(), vec![0; bands]),
@@ -64,6 +108,13 @@ impl Sketches {
                 Ok::<_, Error>(())
             },
         )
+    }
+
+    fn make_room(&mut self, members: usize) {
+        let (blocks, length) = (members.div_ceil(self.size), self.size * self.bands());
+        self.blocks.reserve_exact(blocks - self.blocks.len());
+        self.blocks.resize_with(blocks, || vec![0; length].into_boxed_slice());
+        self.members = members;
     }
 
     /// Forgets all but the first members.
@@ -114,7 +165,9 @@ impl Sketches {
             let from = first.saturating_sub(block * size);
             &keys[band * size..][from..size.min(self.members - block * size)]
         });
-        (first as u32..).zip(keys.copied())
+        keys.enumerate()
+            .map(move |(place, &key)| ((first + place) as u32, key))
+            .filter(|&(member, _)| !self.absent.get(member as usize).is_some_and(|absent| *absent))
     }
 
     /// Whether a band brought the two together, but for the bands in a mask.

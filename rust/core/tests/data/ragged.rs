@@ -50,6 +50,18 @@ fn ids_that_are_no_u32_are_refused_by_row() {
 }
 
 #[test]
+fn rows_checked_one_by_one_say_the_same() {
+    let (ids, offsets) = (Ids::I32(&[1, 2, -3, 4, -5]), Offsets::I64(&[0, 2, 3, 4, 5]));
+    let nulls = vec![false, false, false, true];
+    let message = refused(ids, offsets, Some(nulls.clone()));
+    let batch = Ragged::unchecked(ids, offsets, Some(nulls)).unwrap();
+    let checks: Vec<_> = (0..batch.rows()).map(|row| batch.check(row).is_ok()).collect();
+    assert_eq!(checks, [true, false, true, true]);
+    assert!(matches!(batch.check(1), Err(Error::Invalid(late)) if late == message));
+    assert!(matches!(batch.checked(), Err(Error::Invalid(late)) if late == message));
+}
+
+#[test]
 fn what_lies_beneath_a_null_row_does_not_matter() {
     let batch = Ragged::new(Ids::I32(&[-1, 7]), Offsets::I32(&[0, 1, 2]), Some(vec![true, false])).unwrap();
     assert_eq!(read(&batch), [None, Some(vec![7])]);

@@ -1,9 +1,10 @@
 //! Deduplication of texts.
 
 use proptest::prelude::*;
+use tso_core::Error;
 use tso_core::dedup::{Keep, Link, Mode, TextOptions, TextResult, dedup_texts};
+use tso_core::ragged::{Ids, Offsets, Ragged, Texts};
 use tso_core::run::{MOST_THREADS, Stop, on_threads};
-use tso_core::{Error, ragged::Texts};
 
 use crate::twin::{self, Text};
 use crate::{Batch, threshold};
@@ -174,6 +175,41 @@ fn many_copies_and_a_crowded_bucket_stay_cheap() {
     assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 0).count(), 2000);
     assert_eq!(result.cluster.iter().filter(|&&cluster| cluster == 2000).count(), 2000);
     assert!(result.uncompared > 0, "the bucket was not crowded");
+}
+
+/// Ids that nobody has checked before are refused by the call itself, by the first bad row, on any number of threads.
+#[test]
+fn ids_are_checked_on_the_way() {
+    let mut ids = vec![7; 6000];
+    (ids[2503], ids[5001]) = (-1, -2);
+    let offsets: Vec<i64> = (0..=2000).map(|row| 3 * row).collect();
+    let batch = Ragged::unchecked(Ids::I32(&ids), Offsets::I64(&offsets), None).unwrap();
+    for (mode, threads) in [(Mode::Lsh, 1), (Mode::Lsh, 2), (Mode::Exact, 2)] {
+        let options = TextOptions { mode, ..OPTIONS };
+        let found = on_threads(Some(threads), || dedup_texts(&batch, options, &Stop::default()));
+        assert!(matches!(found, Err(Error::Invalid(message)) if message.starts_with("row 834 holds token id -1")));
+    }
+}
+
+/// Rows beside members, at all places of a block: null, empty and copied ones meet nobody.
+#[test]
+fn rows_that_are_no_members_change_nothing() {
+    let near = |row: u32| -> Text {
+        Some(
+            (0..60)
+                .map(|token| 100 * (row / 2) + token + row % 2 * (token / 59))
+                .collect(),
+        )
+    };
+    let members: Vec<Text> = (0..600).map(near).collect();
+    let mut mixed = Vec::new();
+    for (row, text) in members.iter().enumerate() {
+        mixed.extend([text.clone(), None, Some(vec![]), members[row / 2].clone()]);
+    }
+    let (plain, mixed) = (run(&members, OPTIONS, 2), run(&mixed, OPTIONS, 2));
+    let every_fourth: Vec<i64> = mixed.cluster.iter().step_by(4).map(|cluster| cluster / 4).collect();
+    assert_eq!(every_fourth, plain.cluster);
+    assert!(plain.keep.iter().filter(|keep| !**keep).count() > 250);
 }
 
 #[test]
