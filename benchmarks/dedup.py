@@ -9,7 +9,9 @@ the same NumPy arrays of token ids and runs in a process of its own, with 1 and,
 Peers get 128 minima (or their default) and the bands that their own documentation or optimiser has for 0.8. What has to
 be prepared for them is part of their time and also shown alone: 64-bit hashes of the 5-grams, made block by block in
 NumPy, on as many threads as the contestant has, or, for peers that take nothing but text, strings of ids joined in
-Arrow. Time of imports and of loading the ids is nobody's. Rounds are interleaved: seven at most, and for a contestant
+Arrow. So measured, peers miss a fifth of what is near enough and verify nothing. "16 x 4" gives them the 64 minima in 16
+bands that ours has, and "verified" compares their pairs in NumPy: the same job as ours. Time of imports and of loading the
+ids is nobody's. Rounds are interleaved: seven at most, and for a contestant
 no more once it has taken 20 seconds in all; the medians count. Peak memory is what is resident above the loaded ids.
 
 Real data: the responses of the two matrix files, tokenised by a 32k byte-level BPE trained on them; a response without
