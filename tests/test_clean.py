@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from itertools import product
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,7 +55,7 @@ def test_texts_keep_their_columns_and_every_removed_row_is_listed(run, tmp_path)
         {**rows[2], "removed_reason": "exact", "removed_from": "in.jsonl line 3", "duplicate_of": "in.jsonl line 1"},
         {**rows[3], "removed_reason": "near", "removed_from": "in.jsonl line 4", "duplicate_of": "in.jsonl line 1"},
     ]
-    assert "6 rows compared, 4 stay" in said
+    assert "6 rows compared by column 'text', 1 of them without a value, 4 stay" in said
     assert "16.7%" in said
 
 
@@ -293,3 +294,119 @@ def test_mistakes_in_scores_cost_a_line(run, tmp_path, words, said):
     assert code == 2
     assert said in found
     assert found.count("\n") == 1
+
+
+def test_messages_that_say_more_than_role_and_content_are_compared_whole(run, tmp_path):
+    turns = [[{"from": "gpt", "value": word}] for word in LONG.split()[:3]]
+    calls = [[{"role": "assistant", "content": None, "tool_calls": [{"f": word}]}] for word in LONG.split()[:3]]
+    for rows in (turns, calls):
+        lines(tmp_path / "in.jsonl", [{"messages": row} for row in rows])
+        code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".", "--overwrite", "--threshold", "1")
+        assert code == 0, said
+        assert len(read(tmp_path / "out.jsonl")) == 3
+
+
+def test_an_input_is_never_written_to(run, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("in.jsonl", "folder/in.jsonl"):
+        lines(tmp_path / name, [{"text": "one"}, {"text": "one"}])
+    words = ("--tokenizer", ".", "--overwrite")
+    for output, engine in product(("in.jsonl", "./folder/../in.jsonl"), ("local", "disk")):
+        assert "is an input" in run("dedup", "in.jsonl", "-o", output, "--engine", engine, *words)[1]
+    assert "be read as input" in run("dedup", "folder", "-o", "folder/out.jsonl", *words)[1]
+    (tmp_path / "dir.jsonl").mkdir()
+    assert "is a folder" in run("dedup", "in.jsonl", "-o", "dir.jsonl", *words)[1]
+    assert len(read(tmp_path / "in.jsonl")) == 2
+
+
+def test_no_file_is_written_unless_both_are(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"text": "one", "removed_reason": "mine"}, {"text": "one", "removed_reason": "x"}])
+    for engine in ("local", "disk"):
+        code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".", "--engine", engine)
+        assert code == 2
+        assert "have a column 'removed_reason' already" in said
+    assert [p.name for p in tmp_path.iterdir() if "out" in p.name or "part" in p.name] == []
+
+
+def test_what_was_compared_is_said(run, tmp_path):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "a.parquet")
+    pair = {"prompt": "p", "chosen": "a", "rejected": "b"}
+    (tmp_path / "pairs").mkdir()
+    pq.write_table(pa.Table.from_pylist([pair, pair]), tmp_path / "pairs" / "b.parquet")
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "pairs" / "a.parquet")
+    assert (
+        "2 rows compared by prompt, chosen and rejected"
+        in run("dedup", "pairs", "-o", "o.parquet", "--tokenizer", ".")[1]
+    )
+    lines(tmp_path / "in.jsonl", [pair, pair, {"text": "hi"}])
+    for engine in ("local", "disk"):
+        said = run("dedup", "in.jsonl", "-o", f"{engine}.jsonl", "--tokenizer", ".", "--engine", engine)[1]
+        assert "3 rows compared by column 'text', 2 of them without a value" in said
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_ids_of_any_arrow_kind(run, tmp_path, engine):
+    empty = pa.array([None, []], pa.list_(pa.int32()))
+    pq.write_table(pa.table({"tokens": empty}), tmp_path / "empty.parquet")
+    words = ("--column", "tokens", "--engine", engine)
+    assert run("dedup", "empty.parquet", "-o", "e.parquet", *words)[0] == 0
+    views = pa.array([[1, 2], [1, 2], [3]], pa.list_view(pa.int64()))
+    with pa.ipc.new_stream(tmp_path / "views.arrow", pa.schema({"tokens": views.type})) as file:
+        file.write_table(pa.table({"tokens": views}))
+    code, said = run("dedup", "views.arrow", "-o", "v.jsonl", *words)
+    assert code == 0, said
+    assert read(tmp_path / "v.jsonl") == [{"tokens": [1, 2]}, {"tokens": [3]}]
+
+
+@pytest.mark.parametrize(
+    ("row", "output", "said"),
+    [
+        ({"n": 2**70}, "o.parquet", "do not fit one Parquet table"),
+        ({"n": "\ud800"}, "o.parquet", "do not fit one Parquet table"),
+        ({"n": "\ud800"}, "o.jsonl", ""),
+        ({"n": 10**400}, "o.jsonl", ""),
+    ],
+)
+def test_values_that_a_file_cannot_hold(run, tmp_path, row, output, said):
+    (tmp_path / "in.jsonl").write_text(json.dumps({"text": "one", **row}))
+    code, told = run("dedup", "in.jsonl", "-o", output, "--tokenizer", ".")
+    assert code == (2 if said else 0), told
+    assert said in told
+    if not said:
+        assert read(tmp_path / output) == [{"text": "one", **row}]
+
+
+def test_what_json_would_change_is_refused(run, tmp_path):
+    table = pa.table({"tokens": [[1], [2]], "raw": [b"\xff", b""], "day": pa.array([1, 2], pa.date32())})
+    pq.write_table(table, tmp_path / "in.parquet")
+    assert "bytes has no form in JSON" in run("dedup", "in.parquet", "-o", "o.jsonl", "--column", "tokens")[1]
+    pq.write_table(table.drop_columns("raw"), tmp_path / "in.parquet")
+    assert run("dedup", "in.parquet", "-o", "o.jsonl", "--column", "tokens")[0] == 0
+    assert [row["day"] for row in read(tmp_path / "o.jsonl")] == ["1970-01-02", "1970-01-03"]
+
+
+def test_columns_of_one_name_are_refused(run, tmp_path):
+    twice = pa.Table.from_arrays([pa.array([[1]]), pa.array([1]), pa.array([2])], ["tokens", "d", "d"])
+    pq.write_table(twice, tmp_path / "in.parquet")
+    for engine in ("local", "disk"):
+        words = ("--column", "tokens", "--engine", engine)
+        assert "more than one column 'd'" in run("dedup", "in.parquet", "-o", "o.jsonl", *words)[1]
+
+
+@pytest.mark.parametrize("score", [2**53 + 1, 10**400, float("nan"), True, "1"])
+def test_scores_that_would_be_rounded_are_refused(run, tmp_path, score):
+    lines(tmp_path / "in.jsonl", [{"text": "one", "s": 1}, {"text": "one", "s": score}])
+    for engine in ("local", "disk"):
+        said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--keep", "s", "--engine", engine)[1]
+        assert "in.jsonl line 2 has none" in said
+
+
+def test_groups_are_told_apart_by_kind_and_keep_their_values(run, tmp_path):
+    keys = [1, "1", None, "null", [], "", True, "true"]
+    lines(tmp_path / "in.jsonl", [{"text": f"t {i}", "key": key} for i, key in enumerate(keys)])
+    assert run("diversity", "in.jsonl", "--by", "key", "--tokenizer", ".", "-o", "o.jsonl")[0] == 0
+    assert [row["key"] for row in read(tmp_path / "o.jsonl")] == keys
+    assert "give another name\n" in run("diversity", "in.jsonl", "--by", "key", "--tokenizer", ".", "-o", "o.jsonl")[1]
+    lines(tmp_path / "by.jsonl", [{"text": "t", "jaccard": 1}])
+    said = run("diversity", "by.jsonl", "--by", "jaccard", "--tokenizer", ".", "-o", "p.jsonl")[1]
+    assert "the scores have a column of that name" in said

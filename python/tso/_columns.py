@@ -102,18 +102,26 @@ def as_number(name: str, value: Any) -> float:
 
 def as_ints(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
     """A column of int64. Raises DataError for anything that is not one integer per row."""
-    return np.ascontiguousarray(_integers(name, np.asarray(values)), dtype=np.int64)
+    try:
+        given = np.asarray(values)
+    except ValueError as error:  # rows of unlike lengths
+        raise DataError(f"{name} have to be one integer each: {error}") from error
+    return np.ascontiguousarray(_integers(name, given), dtype=np.int64)
 
 
 def as_floats(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     """A column of float64. Raises DataError for anything that is not one number per row."""
     try:
-        column = np.ascontiguousarray(values, dtype=np.float64)
+        given = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} has to be one number per row: {error}") from error
-    if np.ndim(values) != 1:
-        raise DataError(f"{name} has to be one number per row, got {np.ndim(values)} dimensions")
-    return column
+    if given.ndim != 1:
+        raise DataError(f"{name} has to be one number per row, got {given.ndim} dimensions")
+    if given.dtype.kind not in "iufb" and given.size > 0:
+        raise DataError(f"{name} has to be one number per row, got {given.dtype}")
+    if given.dtype.kind in "iu" and given.size > 0 and max(-int(given.min()), int(given.max())) > 2**53:
+        raise DataError(f"{name} has whole numbers beyond 2**53, which would be rounded; scale them")
+    return np.ascontiguousarray(given, dtype=np.float64)
 
 
 def _integers(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

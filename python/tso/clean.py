@@ -61,16 +61,23 @@ def dedup_files(
     Raises DataError that says what to do: no such column, no tokenizer, an output that exists or cannot be named so.
     """
     removed, page = _beside(output, overwrite), output.with_name(output.name + ".report.html")
+    out.apart((output, removed, page), paths)
+    if column == "":
+        raise DataError("--column needs a name")
     if report and page.exists() and not overwrite:
         raise DataError(f"{page} exists; give another name, or --overwrite")
     told = dict(options)
     if engine == "local":
         source: Source = (columns := read(paths, face))
-        found = _dedup(columns, column, tokenizer, options)
+        _check_schema(source, output)
+        found, what = _dedup(columns, column, tokenizer, options)
     else:
-        found = _in_parts(engine, ray_address, work_dir, paths, face, column=column, tokenizer=tokenizer, **options)
-        source = Tables.of(paths) or Files(tuple(paths), len(found.keep))
-    face.say(f"{len(found.keep):,} rows compared, {int(found.keep.sum()):,} stay")
+        tables = Tables.of(paths)
+        _check_schema(tables, output)
+        words = {"column": column, "tokenizer": tokenizer}
+        found, what = _in_parts(engine, ray_address, work_dir, paths, face, **words, **options)
+        source = tables or Files(tuple(paths), len(found.keep))
+    face.say(f"{len(found.keep):,} rows compared by {what}, {int(found.keep.sum()):,} stay")
     album = Album(found, _twins(found), lambda values: _whole_text(values, column)) if report else None
     lines = _write_both(source, found, output, removed, album, column)
     if lines:
@@ -87,9 +94,15 @@ def dedup_files(
     return Outcome(output, removed, {str(line["reason"]): line["rows"] for line in lines})
 
 
+def _check_schema(source: Source | None, output: Path) -> None:
+    """What would not fit one file is said before the work."""
+    if source is not None and output.name.lower().endswith(".parquet"):
+        source.schema()
+
+
 def _in_parts(
     engine: str, ray_address: str | None, work_dir: Path | None, paths: Sequence[Path], face: Face, **options: Any
-) -> Deduped:
+) -> tuple[Deduped, str]:
     from tso import disk_engine, pieces, ray_engine
     from tso.engine import dedup_paths
 
@@ -100,10 +113,10 @@ def _in_parts(
             raise DataError(f"--{name.replace('_', '-')} is for --engine local")
     parts = pieces.cut(paths)
     with ray_engine.connected(ray_address) if engine == "ray" else disk_engine.opened(work_dir) as pool:
-        found, bad = dedup_paths(pool, paths, parts, **options)
-    for remark in bad:
+        found, read = dedup_paths(pool, paths, parts, **options)
+    for remark in read.bad:
         face.warn(remark)
-    return found
+    return found, _by(read.column, read.without)
 
 
 def diversity_of_files(
@@ -123,7 +136,8 @@ def diversity_of_files(
     Raises DataError as `dedup_files`.
     """
     if output is not None:
-        out.check(output, overwrite=False)
+        out.check(output, overwrite=False, hint="")
+        out.apart([output], [*paths, *history])
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
@@ -133,12 +147,13 @@ def diversity_of_files(
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
-        columns = {
-            by or "group": keys,
-            **{score: values.tolist() for score, values in scores.items() if score != "group"},
-        }
+        columns = {score: values.tolist() for score, values in scores.items() if score != "group"}
+        if by in columns:
+            raise DataError(f"--by {by}: the scores have a column of that name; rename yours")
+        columns = {by or "group": keys, **columns}
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-        out.write_rows(output, table)
+        with out.whole(output) as (draft,):
+            out.write_rows(draft, table)
         face.say(f"scores of each group: {output}")
     return scores
 
@@ -146,7 +161,12 @@ def diversity_of_files(
 # --- columns
 
 
-def _dedup(source: Columns, column: str | None, tokenizer: Any, options: dict[str, Any]) -> Deduped:
+def _by(column: str, without: int) -> str:
+    return f"column {column!r}" + (f", {without:,} of them without a value" if without else "")
+
+
+def _dedup(source: Columns, column: str | None, tokenizer: Any, options: dict[str, Any]) -> tuple[Deduped, str]:
+    """The result, and what was compared, in words."""
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
@@ -154,13 +174,14 @@ def _dedup(source: Columns, column: str | None, tokenizer: Any, options: dict[st
         prompts, sides = _prompts(source), [source.column(side) for side in fields.SIDES]
         texts = [_as_text(part, tokenizer) for part in (prompts, *sides)]
         coder = None if all(fields.holds_ids(part) for part in texts) else tokenizer
-        return dedup_pairs(*texts, keep=keep, tokenizer=coder, **options)
+        return dedup_pairs(*texts, keep=keep, tokenizer=coder, **options), "prompt, chosen and rejected"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
     name = column or fields.text_column(source.names())
     texts = _texts(source, name, tokenizer)
-    return dedup_texts(texts, keep=keep, tokenizer=_if_text(source, name, tokenizer), **options)
+    found = dedup_texts(texts, keep=keep, tokenizer=_if_text(source, name, tokenizer), **options)
+    return found, _by(name, texts.null_count if hasattr(texts, "type") else texts.count(None))
 
 
 def _texts(source: Columns, name: str, tokenizer: Any) -> Any:
@@ -221,9 +242,15 @@ def _groups(source: Columns, by: str | None) -> tuple[list[Any], list[int]]:
         return ["all"], [0] * len(source)
     if by not in source.names():
         raise DataError(f"no column {by!r}; there is {', '.join(source.names())}")
-    numbers: dict[str, int] = {}
-    found = [numbers.setdefault(fields.as_text(value), len(numbers)) for value in fields.values(source.column(by))]
-    return list(numbers), found
+    numbers: dict[tuple[type, str], int] = {}
+    keys: list[Any] = []
+    found: list[int] = []
+    for value in fields.values(source.column(by)):
+        number = numbers.setdefault((type(value), fields.as_text(value)), len(keys))
+        if number == len(keys):
+            keys.append(value)
+        found.append(number)
+    return keys, found
 
 
 # --- files
@@ -280,8 +307,9 @@ def _write_both(
     _, firsts, counts = np.unique(found.reason[gone], return_index=True, return_counts=True)
     examples = gone[firsts].tolist()
     passing = _Passing(found, _twins(found), {row: {} for row in (*examples, *(album.seen if album else ()))})
-    out.write(output, source, found.keep, more=passing.see)
-    out.write(removed, source, ~found.keep, LISTED, more=passing.listed)
+    with out.whole(removed, output) as (list_of_removed, kept):
+        out.write(kept, source, found.keep, more=passing.see)
+        out.write(list_of_removed, source, ~found.keep, LISTED, more=passing.listed)
     if album is not None:
         album.see(passing.shown, passing.places)
     return [

@@ -35,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_dedup(commands)
     _add_diversity(commands)
     people.add_commands(commands)
+    for command in commands.choices.values():
+        command.add_argument("--debug", action="store_true", help="show the traceback of a fault")
     args = parser.parse_args(words)
     work = {
         "doctor": _doctor,
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "annotate": lambda: people.annotate(args),
         "corrections": lambda: people.corrections(args),
     }
-    return guarded(work[args.command])
+    return guarded(work[args.command], debug=args.debug)
 
 
 def _add_dedup(commands: Any) -> None:
@@ -86,7 +88,7 @@ def _add_diversity(commands: Any) -> None:
     command.add_argument("--tokenizer", help="path of a tokenizer.json or of a model's folder, for columns of text")
     command.add_argument("-o", "--output", type=Path, help="the scores of each group: .parquet, .jsonl or .jsonl.gz")
     command.add_argument(
-        "--scores", type=lambda names: names.split(","), default=SCORES,
+        "--scores", type=lambda names: [name.strip() for name in names.split(",")], default=SCORES,
         help=f"of {', '.join(ALL_SCORES)}, with commas between (default: all but vendi, which compares all with all)",
     )  # fmt: skip
     command.add_argument("--order", type=float, default=1.0, help="of vendi: the larger, the less rare texts count")

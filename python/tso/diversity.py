@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
 from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, floats, ints
+from tso.errors import DataError
 
 SCORES = ("distinct", "entropy", "self_bleu", "jaccard")  # whose work grows with the tokens, not with pairs of texts
 ALL_SCORES = (*SCORES, "vendi")
@@ -58,9 +59,12 @@ def diversity(
     Raises DataError (a ValueError) for data or options that cannot be used.
     """
     numbers = None if groups is None else as_ints("groups", groups)
+    wanted = None if isinstance(scores, str) or not isinstance(scores, Iterable) else list(scores)
+    if wanted is None or not all(isinstance(name, str) for name in wanted):
+        raise DataError(f"scores has to be a list of names among {', '.join(ALL_SCORES)}, got {scores!r}")
     past = None if history is None else as_tokens(history, tokenizer)
     found = _core.diversity(
-        as_tokens(tokens, tokenizer), numbers, as_count("ngram", ngram), set(scores), as_number("order", order), past,
+        as_tokens(tokens, tokenizer), numbers, as_count("ngram", ngram), set(wanted), as_number("order", order), past,
         as_threads(threads),
     )  # fmt: skip
     return {name: ints(raw) if name in COUNTS else floats(raw) for name, raw in found.items()}

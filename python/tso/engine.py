@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,8 @@ def dedup_paths(
     tokenizer: Any = None,
     keep: str = "first",
     **options: Any,
-) -> tuple[Deduped, list[str]]:
-    """Find duplicates among the texts of files, and name lines that hold no row, in words.
+) -> tuple[Deduped, pieces.Summary]:
+    """Find duplicates among the texts of files, and say what was read of them.
 
     parts: the pieces of the files, `pieces.cut(paths)`. column, tokenizer, keep and options as for `tso dedup`. Raises DataError as `tso.dedup_texts`, and for pairs.
     """
@@ -40,7 +41,8 @@ def dedup_paths(
     shared = None if found.ids else _shared(pool, tokenizer)
     read = [pool.start(pieces.read, piece, found.column, shared, returns=2) for piece in parts]
     wanted = keep if found.scores is None else found.scores
-    return dedup_blocks(pool, Blocks.gather(pool, read), keep=wanted, **options), found.bad
+    blocks = Blocks.gather(pool, read)
+    return dedup_blocks(pool, blocks, keep=wanted, **options), replace(found, without=int((blocks.lengths < 0).sum()))
 
 
 def _shared(pool: Pool, tokenizer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ from tso.rows import Row
 
 SIDES = ("chosen", "rejected")
 TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
+EXACT = 2**53  # the largest whole number up to which a float64 tells neighbours apart
 NAMED = 5  # lines named of those left out
 
 
@@ -47,7 +49,7 @@ def are_ids(kind: Any) -> bool:
     """Whether an Arrow type is one of lists of whole numbers."""
     import pyarrow as pa
 
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)  # views are not read in Rust
     return bool(is_list and pa.types.is_integer(kind.value_type))
 
 
@@ -65,7 +67,7 @@ def one_table() -> Iterator[None]:
         yield
     except MemoryError:
         raise
-    except pa.ArrowException as err:
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError, TypeError) as err:
         raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
 
 
@@ -95,20 +97,35 @@ def as_text(value: Any) -> str:
     """A text as it is, a conversation as its messages, one after the other, anything else as JSON."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
-        return "\n".join(f"{item.get('role', '')}: {item.get('content', '')}" for item in value)
+    if isinstance(value, bytes):
+        raise DataError("this column holds bytes; give it as text")
+    if isinstance(value, list) and all(map(_is_message, value)):
+        return "\n".join(f"{item['role']}: {item['content']}" for item in value)
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
+def _is_message(item: Any) -> bool:
+    """Whether role and content are all that it says; a call of a tool, for one, says more."""
+    if not isinstance(item, Mapping):
+        return False
+    said = {name: value for name, value in item.items() if value is not None}
+    return said.keys() == {"role", "content"} and isinstance(said["content"], str)
+
+
 def first_without_number(column: Iterable[Any]) -> int | None:
-    """The first place of a column of scores that holds no number."""
-    return next(
-        (i for i, value in enumerate(column) if isinstance(value, bool) or not isinstance(value, int | float)), None
-    )
+    """The first place of a column of scores that holds no number, or a whole one that would be rounded."""
+    return next((i for i, value in enumerate(column) if not _is_score(value)), None)
+
+
+def _is_score(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= EXACT
 
 
 def no_score(name: str, place: str) -> DataError:
     """What to say of a row without a score."""
     return DataError(
-        f"--keep {name}: neither first nor longest, nor a column with a number in every row ({place} has none)"
+        f"--keep {name}: neither first nor longest, nor a column with a number in every row ({place} has none that is "
+        "finite and, if whole, at most 2**53)"
     )

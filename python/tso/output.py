@@ -6,8 +6,12 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import date, time
+from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,16 +26,46 @@ _ROWS, _BYTES = 1 << 16, 64 << 20  # of a row group at most, about
 More = Mapping[str, Sequence[str | None]]  # further columns of text
 
 
-def check(path: Path, overwrite: bool) -> str:
-    """The suffix of a file that can be written. Raises DataError for any other."""
+def check(path: Path, overwrite: bool, hint: str = ", or --overwrite") -> str:
+    """The suffix of a file that can be written. Raises DataError for any other; `hint` is what else can be done."""
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise DataError(f"{path}: the output's name has to end in {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
-        raise DataError(f"{path} exists; give another name, or --overwrite")
+        raise DataError(f"{path} exists; give another name{hint}")
     if not path.parent.is_dir():
         raise DataError(f"{path}: there is no folder {path.parent}")
     return suffix
+
+
+def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Raises DataError where an output would be in the place of an input, or be read with the inputs the next time."""
+    for output, source in product(outputs, inputs):
+        if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise DataError(
+                f"{output} would lie in the input folder {source}, and be read as input; write it elsewhere"
+            )
+        if output.exists() and source.exists() and output.samefile(source):
+            raise DataError(f"{output} is an input; give another name")
+
+
+@contextmanager
+def whole(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Other names for files, which get their own once all are written."""
+    drafts = tuple(path.with_name(f".{path.name}.part{_suffix(path)}") for path in paths)
+    try:
+        yield drafts
+        for draft, path in zip(drafts, paths, strict=True):
+            draft.replace(path)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def _suffix(path: Path) -> str:
+    return next((s for s in sorted(SUFFIXES, key=len, reverse=True) if path.name.lower().endswith(s)), "")
 
 
 def write(
@@ -41,25 +75,40 @@ def write(
     names: Sequence[str] = (),
     more: Callable[[Chunk, NDArray[np.int64]], More] = lambda chunk, positions: {},
 ) -> None:
-    """The rows of `source` that are wanted. more: the columns `names` of the rows at some positions of a chunk."""
+    """The rows of `source` that are wanted. more: the columns `names` of the rows at some positions of a chunk.
+
+    Raises DataError where the rows have a column of one of these names, or do not fit the kind of file.
+    """
     found = _wanted(source, wanted, more)
-    schema = source.schema() if path.name.lower().endswith(".parquet") else None
+    schema = source.schema() if path.name.endswith(".parquet") else None
     if schema is None:
         write_rows(path, (row for part, columns in found for row in _rows(part, columns)))
         return
-    with _draft(path) as draft:
-        _write_groups(draft, (_table(part, columns, schema, names) for part, columns in found), _with(schema, names))
+    _write_groups(path, (_table(part, columns, schema, names) for part, columns in found), _with(schema, names))
 
 
 def write_rows(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     """Rows whose types are not known before all of them are."""
-    with _draft(path) as draft:
-        if path.name.lower().endswith(".parquet"):
-            _write_unknown(draft, list(values))
-            return
-        packed = path.name.lower().endswith(".gz")
-        with gzip.open(draft, "wt", encoding="utf-8") if packed else draft.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in values)
+    if path.name.endswith(".parquet"):
+        _write_unknown(path, list(values))
+        return
+    with gzip.open(path, "wb") if path.name.endswith(".gz") else path.open("wb") as file:
+        file.writelines(_line(row) for row in values)
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    text = json.dumps(row, ensure_ascii=False, default=_as_json) + "\n"
+    try:
+        return text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and UTF-8 cannot
+        return (json.dumps(row, default=_as_json) + "\n").encode()
+
+
+def _as_json(value: Any) -> str:
+    """Dates, times and decimals as text. Raises DataError for what text would change."""
+    if isinstance(value, date | time | Decimal | UUID):
+        return str(value) if isinstance(value, Decimal | UUID) else value.isoformat()
+    raise DataError(f"a value of type {type(value).__name__} has no form in JSON; write .parquet instead")
 
 
 def _wanted(
@@ -73,18 +122,15 @@ def _wanted(
 def _rows(part: Any, columns: More) -> Iterator[Mapping[str, Any]]:
     values = part if isinstance(part, list) else part.to_pylist()
     for i, row in enumerate(values):
+        _own(row, columns)
         yield {**row, **{name: column[i] for name, column in columns.items()}}
 
 
-@contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Another name, which becomes the right one once all is written."""
-    draft = path.with_name(path.name + ".part")
-    try:
-        yield draft
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+def _own(names: Iterable[str], more: Iterable[str]) -> None:
+    """Raises DataError where rows have a column that is to be added."""
+    own = set(names).intersection(more)
+    if own:
+        raise DataError(f"the rows have a column {min(own)!r} already, which the list of removed rows needs; rename it")
 
 
 # --- Parquet
@@ -93,8 +139,8 @@ def _draft(path: Path) -> Iterator[Path]:
 def _with(schema: Any, names: Sequence[str]) -> Any:
     import pyarrow as pa
 
-    types = {**{field.name: field for field in schema}, **{name: pa.field(name, pa.string()) for name in names}}
-    return pa.schema(types.values(), schema.metadata)
+    _own(schema.names, names)
+    return pa.schema([*schema, *(pa.field(name, pa.string()) for name in names)], schema.metadata)
 
 
 def _table(batch: Any, columns: More, schema: Any, names: Sequence[str]) -> Any:

@@ -68,12 +68,14 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all pieces say: the column to compare, whether it holds ids, the scores, and lines left out in words."""
+    """What all pieces say: the column to compare, whether it holds ids, the scores, lines left out in words, and, once
+    they are read, how many rows have no value in the column."""
 
     column: str
     ids: bool
     scores: NDArray[np.float64] | None
     bad: list[str]
+    without: int = 0
 
 
 def cut(paths: Sequence[Path]) -> list[Piece]:
@@ -127,7 +129,8 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         scores.append(np.asarray([] if without or score is None else found, np.float64))
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
-    ids = {name: _holds_ids(piece, name) for name in _asked(names, column)}
+    types = rows.schema(piece.file)
+    ids = {name: fields.are_ids(types.field(name).type) or _holds_ids(piece, name) for name in _asked(names, column)}
     return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
 
 
@@ -168,12 +171,18 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
 def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     """The block of a piece and what is known of its rows, as `parts.read_block`; ids where there is no tokenizer."""
     try:
-        if piece.is_table and tokenizer is None:
+        if piece.is_table and tokenizer is None and _is_arrow(piece, column):
             return read_block(_column(piece, column))
         values = [row.get(column) for row, _, problem in piece.rows() if not problem]
         return read_block(values if tokenizer is None else fields.as_texts(values), tokenizer)
     except DataError as err:
         raise DataError(f"{piece.file}, column {column!r}: {err}") from err
+
+
+def _is_arrow(piece: Piece, name: str) -> bool:
+    """Whether ids can be read as they are; where the column is not there, there is nothing to read."""
+    types = rows.schema(piece.file)
+    return name not in types.names or fields.are_ids(types.field(name).type)
 
 
 def _column(piece: Piece, name: str) -> Any:

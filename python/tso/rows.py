@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -101,6 +102,9 @@ def columns(path: Path, names: Sequence[str] | None = None, part: Part | None = 
     """Arrow record batches of a table (a file with a suffix of TABLES), or of a part of it; only the columns named."""
     import pyarrow as pa
 
+    twice = [name for name, times in Counter(schema(path).names).items() if times > 1]
+    if twice:
+        raise DataError(f"{path} has more than one column {twice[0]!r}; rename them")
     kind, opened = ("Parquet", _parquet) if path.suffix.lower() == ".parquet" else ("Arrow", _arrow)
     with _readable(path, kind, pa.ArrowException):
         yield from opened(path, names, part)

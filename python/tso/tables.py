@@ -121,8 +121,10 @@ class Tables:
             for file, _ in rows.files(path, option):
                 if file.suffix.lower() not in rows.TABLES:
                     return None
-                files.append((path, file, count))
-                count += rows.count(file)
+                more = rows.count(file)
+                if more:  # columns of a file without rows say nothing
+                    files.append((path, file, count))
+                count += more
         return cls(tuple(paths), tuple(files), count)
 
     def __len__(self) -> int:
@@ -141,10 +143,13 @@ class Tables:
         import pyarrow as pa
 
         with fields.one_table():
-            return pa.unify_schemas([rows.schema(file) for _, file, _ in self.files])
+            return pa.unify_schemas([rows.schema(file) for _, file, _ in self.files], promote_options="permissive")
 
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for _, file, _ in self.files for name in rows.schema(file).names))
+
+    def all_have(self, names: Sequence[str]) -> bool:
+        return all(name in rows.schema(file).names for _, file, _ in self.files for name in names)
 
     def column(self, name: str) -> Any:
         import pyarrow as pa
@@ -158,9 +163,6 @@ class Tables:
         if found and all(fields.are_ids(part.type) and part.type == found[0].type for part in found):
             return pa.chunked_array(found)
         return [value for part in found for value in part.to_pylist()]
-
-    def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in rows.schema(file).names for _, file, _ in self.files for name in names)
 
     def _place(self, first: int, position: int) -> str:
         return self.place(first + position)

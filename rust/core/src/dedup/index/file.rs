@@ -104,11 +104,12 @@ impl IndexFile {
         if header.rows.max(header.edges) > u64::from(u32::MAX) || header.tokens > 1 << 48 {
             return Err(self.bad("a batch has impossible numbers"));
         }
-        self.check_options(&bytes)?;
+        self.check_options(at, &bytes, &header)?;
         Ok(Some(header))
     }
 
-    fn check_options(&self, bytes: &[u8]) -> Result<()> {
+    /// Other options than those asked for are the caller's mistake, unless the batch does not match its checksum.
+    fn check_options(&self, at: u64, bytes: &[u8], header: &Header) -> Result<()> {
         let mine = self.head(&Header {
             rows: 0,
             edges: 0,
@@ -117,6 +118,10 @@ impl IndexFile {
         });
         if mine[12..32] == bytes[12..32] {
             return Ok(());
+        }
+        let length = self.file.metadata().map_err(about(&self.path))?.len();
+        if at > 0 || HEADER + header.payload() > length || self.checksum(bytes, header)? != header.checksum {
+            return Err(self.bad("a batch does not match its checksum"));
         }
         let link = if u32::from_le_bytes(take(bytes, 12)) == Link::Star as u32 {
             "star"
@@ -128,6 +133,14 @@ impl IndexFile {
             "{} was made with ngram={ngram}, threshold={threshold}, link={link}; open it with these, or begin another index",
             self.path.display()
         )))
+    }
+
+    /// Of the first batch, which begins with these bytes.
+    fn checksum(&self, bytes: &[u8], header: &Header) -> Result<u64> {
+        let mut checksum = XxHash3_64::new();
+        checksum.write(&bytes[..56]);
+        checksum.write(&self.bytes(HEADER, header.payload() as usize)?);
+        Ok(checksum.finish())
     }
 
     /// Fails if a whole batch follows somewhere behind zeros, for then they are damage and no unfinished batch.
