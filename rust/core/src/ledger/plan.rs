@@ -269,8 +269,10 @@ fn refuse_other(request: PlanRequest, recorded: &Plan, stop: &Stop) -> Result<()
         return Ok(());
     }
     let tell = |plan: &Plan| {
-        plan.get(at)
-            .map_or_else(|| "nothing".into(), |draw| format!("answer {} of {:?} to {:?}", draw.draw, draw.cell, draw.prompt_id))
+        plan.get(at).map_or_else(
+            || "nothing".into(),
+            |draw| format!("answer {} of {:?} to {:?}", draw.draw, draw.cell, draw.prompt_id),
+        )
     };
     Err(Error::Conflict(format!(
         "iteration {} has another plan of draws for {:?}: {at} draws agree, then it has {} and now {} was asked for",
