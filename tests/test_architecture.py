@@ -34,7 +34,17 @@ FLOORS = (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
         *("tso.dedup", "tso.index", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart"),
         *("tso.caches", "tso.fields", "tso.parts", "tso.pieces", "tso.engine", "tso.disk_engine", "tso.ray_engine"),
-        *("tso.budgets", "tso.grid", "tso.costs", "tso.families", "tso.lengths", "tso.judges", "tso.statistics", "tso.verdicts"),
+        *(
+            "tso.budgets",
+            "tso.grid",
+            "tso.costs",
+            "tso.families",
+            "tso.lengths",
+            "tso.judges",
+            "tso.statistics",
+            "tso.verdicts",
+        ),
+        *("tso.voices", "tso.annotators"),
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )
