@@ -36,7 +36,9 @@ def test_every_pair_again_from_the_rows(tmp_path, monkeypatch):
                 label["weight"],
             )
             assert pair.changed == (again.labels[name][0]["chosen"] != label["chosen"])
-            assert len(pair.verdicts) == len(again.said[name])
+            assert [(g.source, g.author, g.late) for g in pair.verdicts] == [
+                (who, by, late) for who, by, _, late in again.said[name]
+            ]
             assert (pair.dropped is not None) == (name in again.dropped)
 
 
@@ -137,7 +139,7 @@ def test_the_command_lists_limits_and_writes_json(run, capsys):
         True,
     )
     assert second["verdicts"] == [
-        {"source": "human", "author": "Ann", "verdict": "edit", "confidence": 1.0, "waiting": False}
+        {"source": "human", "author": "Ann", "verdict": "edit", "confidence": 1.0, "late": False, "waiting": False}
     ]
     assert cli.main(["pairs", str(run), "--dropped", "any", "--changed"]) == 0
     assert capsys.readouterr() == ("", "no such pair\n")

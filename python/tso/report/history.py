@@ -69,7 +69,7 @@ def pair_history(store: RunStore, pair_id: str) -> History:
             for row in ask("SELECT judge, revision, round, position FROM judge_pairs WHERE pair_id = ? ORDER BY rowid")
         ),
         calls=calls_on(store, pair_id),
-        said=tuple(Said(*what, taken_back=bool(back), taken_up=bool(up)) for *what, back, up in ask(SAID)),
+        said=tuple(map(_said, ask(SAID))),
         corrections=tuple(
             Judgement(*row)
             for row in ask(
@@ -99,6 +99,11 @@ def pair_history(store: RunStore, pair_id: str) -> History:
             )
         ),
     )
+
+
+def _said(row: tuple[Any, ...]) -> Said:
+    annotator, round, said, side, text, reason, confidence, given, back, up = row
+    return Said(annotator, round, said, side, text, reason, confidence, given, bool(back), bool(up))
 
 
 def _answer(store: RunStore, side: str, response_id: int) -> Answer:

@@ -58,12 +58,16 @@ class Filter:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """One verdict on a pair; waiting: a person's that no correction was made of so far."""
+    """One verdict on a pair.
+
+    late: it came when the pair had been trained on, or had left; waiting: a person's that no correction was made of so far.
+    """
 
     source: str
     author: str
     verdict: str
     confidence: float
+    late: bool = False
     waiting: bool = False
 
 
@@ -150,13 +154,13 @@ def as_json(pair: Listed) -> str:
 def _given(store: RunStore, iteration: int | None) -> dict[str, list[Given]]:
     """Verdicts that were taken up, by pair id, in order."""
     rows = store.query(
-        "SELECT c.pair_id, c.source, c.author, c.verdict, c.confidence FROM corrections c JOIN pairs p USING (pair_id) "
+        "SELECT c.pair_id, c.source, c.author, c.verdict, c.confidence, c.iteration > p.iteration FROM corrections c JOIN pairs p USING (pair_id) "
         "WHERE ?1 IS NULL OR p.iteration = ?1 ORDER BY correction_id",
         (iteration,),
     )
     found: dict[str, list[Given]] = defaultdict(list)
-    for pair_id, *what in rows:
-        found[pair_id].append(Given(*what))
+    for pair_id, source, author, verdict, confidence, late in rows:
+        found[pair_id].append(Given(source, author, verdict, confidence, bool(late)))
     return found
 
 
@@ -174,7 +178,7 @@ def _listed(row: Sequence[Any], given: Sequence[Given], waiting: Sequence[Verdic
     name, iteration, purpose, prompt_id, messages, a, b, cell_a, cell_b, first, *label, dropped, trained = row
     pair = Pair(name, iteration, prompt_id, a, b, 0.0, Label(*label))
     side = chosen_side(pair)
-    late = [Given("human", v.annotator, word(v.said, side), v.confidence, True) for v in waiting]
+    people = [Given("human", v.annotator, word(v.said, side), v.confidence, waiting=True) for v in waiting]
     words = {a: "a", b: "b", None: None}
     return Listed(
         pair_id=name,
@@ -188,7 +192,7 @@ def _listed(row: Sequence[Any], given: Sequence[Given], waiting: Sequence[Verdic
         chosen=words.get(pair.label.chosen, "edit"),
         confidence=pair.label.confidence,
         weight=pair.label.weight,
-        verdicts=(*given, *late),
+        verdicts=(*given, *people),
         dropped=dropped,
         trained=bool(trained),
     )
@@ -198,7 +202,7 @@ def _cells(pair: Listed) -> tuple[str, ...]:
     """What a line of the table says of a pair."""
     side = "neither" if pair.chosen is None else pair.chosen.upper() if pair.chosen in OTHER else pair.chosen
     changed = f", was {'neither' if pair.first is None else pair.first.upper()}" if pair.changed else ""
-    said = [f"{g.author} {g.verdict}{' (waiting)' if g.waiting else ''}" for g in pair.verdicts]
+    said = [f"{g.author} {g.verdict}{' (waiting)' * g.waiting}{' (late)' * g.late}" for g in pair.verdicts]
     prompt = flat(pair.prompt)
     short = prompt if len(prompt) <= SNIPPET else prompt[: SNIPPET - 1] + "\N{HORIZONTAL ELLIPSIS}"
     label = f"{side} by {flat(pair.source)} {pair.confidence:.2f}{changed}"
