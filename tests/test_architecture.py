@@ -44,6 +44,7 @@ FLOORS = (
             "tso.statistics",
             "tso.verdicts",
         ),
+        *("tso.voices", "tso.annotators"),
     ),
     ("tso.records", "tso.errors", "tso._core"),
 )

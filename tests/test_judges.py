@@ -12,6 +12,7 @@ from tso.records import Correction
 from tso.report.judges import COLUMNS, judge_table
 from tso.report.story import pair_story
 from tso.statistics import Share, kappa
+from tso.voices import heard
 
 from tests.correct.doubles import constant, judge, perfect
 from tests.correct.pairs import pairs_store
@@ -135,9 +136,9 @@ def test_every_number_again_from_the_rows(store):
 def test_two_who_follow_the_cells_agree_beyond_chance():
     """By the places of the answers everything would be one class, and agreement nothing but chance."""
     same = {f"p{i:x}": "a" for i in range(200)}
-    assert judges._agreement(same, same).value == 1.0
+    assert judges.agreement(same, same).value == 1.0
     other = dict.fromkeys(same, "b")
-    assert judges._agreement(same, other).value == pytest.approx(-1.0, abs=0.05)
+    assert judges.agreement(same, other).value == pytest.approx(-1.0, abs=0.05)
     assert kappa([[200, 0], [0, 0]]) is None
 
 
@@ -161,7 +162,7 @@ def test_people_are_compared_by_what_most_of_them_say(tmp_path, monkeypatch):
     with pairs_store(tmp_path, [("xx", "x"), ("x", "xx"), ("xx", "x"), ("xx", "x"), ("xx", "x")]) as store:
         options = CorrectSection(recorded="people.jsonl")
         correct(store, options, 1, lambda text: (7, 3), Face(quiet=True), judge=judge(perfect))
-        assert judges._people(store) == {"pair0": "a", "pair1": "b", "pair3": "tie"}
+        assert judges.by_people(heard(store)) == {"pair0": "a", "pair1": "b", "pair3": "tie"}
 
 
 def test_a_run_without_a_judge_has_no_table(tmp_path):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     show = commands.add_parser("show", help="tell a pair's history")
     show.add_argument("pair")
     show.add_argument("run", type=Path, nargs="?", default=Path("runs/quickstart"))
+    _add_pairs(commands)
     _add_dedup(commands)
     _add_diversity(commands)
     people.add_commands(commands)
@@ -43,12 +45,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         "matrix": lambda: _matrix(args.config),
         "report": lambda: _report(args.run),
         "show": lambda: _show(args),
+        "pairs": lambda: _pairs(args),
         "dedup": lambda: _dedup(args),
         "diversity": lambda: _diversity(args),
         "annotate": lambda: people.annotate(args),
         "corrections": lambda: people.corrections(args),
     }
     return guarded(work[args.command], debug=args.debug)
+
+
+def _add_pairs(commands: Any) -> None:
+    command = commands.add_parser("pairs", help="list the pairs of a run; each option narrows the list")
+    command.add_argument("run", type=Path)
+    command.add_argument("--iteration", type=int)
+    command.add_argument("--prompt", metavar="ID")
+    command.add_argument("--cell", metavar="NAME", help="of either answer")
+    command.add_argument("--source", help="of the label in force: prior, implicit, agreement, rule, judge or human")
+    command.add_argument("--verdict", help="that anybody gave: keep, flip, tie, both_bad or edit")
+    command.add_argument("--dropped", metavar="REASON", help="why the pair left, or any")
+    command.add_argument("--changed", action="store_true", help="where the label in force is not the first one")
+    command.add_argument("--limit", type=int, metavar="N", help="the first N only")
+    command.add_argument(
+        "--json", action="store_true", help="an object a line, with the whole of the prompt's last message"
+    )
 
 
 def _add_dedup(commands: Any) -> None:
@@ -167,8 +186,35 @@ def _show(args: argparse.Namespace) -> int:
     from tso.store import RunStore
 
     with RunStore.open_read_only(_run_folder(args.run)) as store:
-        print("\n".join(report.pair_story(store, args.pair)))
+        _tell(report.pair_story(store, args.pair))
     return 0
+
+
+def _pairs(args: argparse.Namespace) -> int:
+    from tso.report import listing
+    from tso.store import RunStore
+
+    if args.limit is not None and args.limit < 1:
+        raise DataError(f"--limit must be 1 or more, not {args.limit}")
+    names = ("iteration", "prompt", "cell", "source", "verdict", "dropped", "changed")
+    wanted = listing.Filter(**{name: getattr(args, name) for name in names})
+    with RunStore.open_read_only(_run_folder(args.run)) as store:
+        found = listing.listed(store, wanted)
+    shown = found[: args.limit]
+    _tell(map(listing.as_json, shown) if args.json else listing.table(shown))
+    if len(shown) < len(found) or not found:
+        print(f"{len(shown):,d} of {len(found):,d} pairs" if found else "no such pair", file=sys.stderr)
+    return 0
+
+
+def _tell(lines: Iterable[str]) -> None:
+    """Print, until whoever reads it, such as `head`, has had enough."""
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the exit fails once more
 
 
 def _run_folder(folder: Path) -> Path:

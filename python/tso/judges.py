@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tso.statistics import Kappa, Share, kappa
 from tso.store import RunStore
+from tso.voices import SIDES, Heard, heard
 
 CLASSES = ("one", "other", "neither")
 
@@ -35,8 +36,8 @@ class JudgeStatistics:
 def of_run(store: RunStore) -> list[JudgeStatistics]:
     """Statistics of every judge that has made a call, by name."""
     names = [row[0] for row in store.query("SELECT DISTINCT judge FROM judge_calls ORDER BY judge")]
-    people = _people(store) if names else {}
-    return [_statistics(store, name, people) for name in names]
+    pairs = heard(store) if names else []
+    return [_statistics(store, name, pairs) for name in names]
 
 
 def places(calls: Iterable[tuple[str, int, int, str | None]]) -> tuple[int, Share]:
@@ -53,7 +54,7 @@ def places(calls: Iterable[tuple[str, int, int, str | None]]) -> tuple[int, Shar
     return same["first"], Share(same.total(), len(read))
 
 
-def _statistics(store: RunStore, judge: str, people: Mapping[str, str]) -> JudgeStatistics:
+def _statistics(store: RunStore, judge: str, pairs: Sequence[Heard]) -> JudgeStatistics:
     # Of each question the last attempt: a retry that could be read stands for it.
     last = store.query(
         "SELECT pair_id, shown_first, vote, verdict FROM judge_calls c WHERE judge = ?1 AND attempt = "
@@ -67,9 +68,10 @@ def _statistics(store: RunStore, judge: str, people: Mapping[str, str]) -> Judge
         (judge,),
     )
     [(chosen,)] = store.query("SELECT count(*) FROM judge_pairs WHERE judge = ?", (judge,))
-    said = _verdicts(store, judge)
+    said = {h.pair_id: v.said for h in pairs for v in h.voices if (v.source, v.author) == ("judge", judge)}
     asked = _settled_pairs(store, judge)
-    sides = {name: side for name, side in said.items() if side in ("a", "b")}  # the prior knows no ties
+    sides = {name: side for name, side in said.items() if side in SIDES}  # the prior knows no ties
+    prior = {h.pair_id: h.first_side for h in pairs if h.first_source == "prior" and h.first_side}
     return JudgeStatistics(
         judge=judge,
         chosen=chosen,
@@ -80,8 +82,8 @@ def _statistics(store: RunStore, judge: str, people: Mapping[str, str]) -> Judge
         ties=Share(sum(v == "tie" for v in said.values()), len(said)),
         both_bad=Share(sum(v == "both_bad" for v in said.values()), len(said)),
         longer=_longer(store, said),
-        with_prior=_agreement(sides, _prior(store)),
-        with_people=_agreement(said, people),
+        with_prior=agreement(sides, prior),
+        with_people=agreement(said, by_people(pairs)),
         prompt_tokens=read,
         tokens=tokens,
     )
@@ -97,86 +99,35 @@ def _settled_pairs(store: RunStore, judge: str) -> int:
     return int(count)
 
 
-def _verdicts(store: RunStore, judge: str) -> dict[str, str]:
-    """a, b, tie or both_bad by pair id. The judge's keep and flip are about a pair's first label."""
-    rows = store.query(
-        "SELECT c.pair_id, c.verdict, p.response_b = (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id "
-        " ORDER BY label_id LIMIT 1) FROM corrections c JOIN pairs p USING (pair_id) "
-        "WHERE c.source = 'judge' AND c.author = ? ORDER BY c.correction_id",
-        (judge,),
-    )
-    return {pair_id: _side(verdict, bool(b_chosen)) for pair_id, verdict, b_chosen in rows}
-
-
-def _side(verdict: str, b_chosen: bool) -> str:
-    """keep and flip as the answer that they prefer; a label without a direction reads a over b."""
-    if verdict not in ("keep", "flip"):
-        return verdict
-    return "b" if (verdict == "keep") == b_chosen else "a"
-
-
 def _longer(store: RunStore, said: Mapping[str, str]) -> Share:
     rows = store.query(
         "SELECT p.pair_id, length(a.text), length(b.text) FROM pairs p "
         "JOIN responses a ON a.response_id = p.response_a JOIN responses b ON b.response_id = p.response_b"
     )
-    won = [(said[name] == "a") == (a > b) for name, a, b in rows if said.get(name) in ("a", "b") and a != b]
+    won = [(said[name] == "a") == (a > b) for name, a, b in rows if said.get(name) in SIDES and a != b]
     return Share(sum(won), len(won))
 
 
-def _prior(store: RunStore) -> dict[str, str]:
-    """The answer that the prior prefers, a or b, where it labelled a pair first and judges find one better."""
-    rows = store.query(
-        "SELECT p.pair_id, l.chosen = p.response_a FROM pairs p JOIN labels l ON l.label_id = "
-        " (SELECT min(label_id) FROM labels WHERE pair_id = p.pair_id) "
-        "WHERE l.source = 'prior' AND l.chosen IS NOT NULL"
-    )
-    return {name: "a" if a_chosen else "b" for name, a_chosen in rows}
+def by_people(pairs: Iterable[Heard]) -> dict[str, str]:
+    """What most people say of each pair's two answers: a, b, tie or both_bad. An edit says nothing of them."""
+    said = {h.pair_id: h.people for h in pairs}
+    return {name: what for name, what in said.items() if what is not None and what != "edit"}
 
 
-def _people(store: RunStore) -> dict[str, str]:
-    """What most people say of each pair's two answers: a, b, tie or both_bad. Each has one voice, by their last verdict.
-
-    keep and flip are about the label that they saw: what rules and judges made of the pair's first one, or for a verdict
-    that came when it had been trained on, the label in force. Such late verdicts are the last word. An edit is a voice
-    that says nothing of the two answers.
-    """
-    rows = store.query(
-        "SELECT c.pair_id, c.author, c.verdict, c.iteration > p.iteration, p.response_a, p.response_b, "
-        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id ORDER BY label_id LIMIT 1), "
-        " (SELECT chosen FROM labels l WHERE l.pair_id = p.pair_id ORDER BY label_id DESC LIMIT 1), "
-        " (SELECT verdict FROM corrections m WHERE m.pair_id = p.pair_id AND m.source <> 'human' "
-        "  ORDER BY m.source = 'judge' DESC, correction_id DESC LIMIT 1) "
-        "FROM corrections c JOIN pairs p USING (pair_id) WHERE c.source = 'human' ORDER BY c.correction_id"
-    )
-    voices: dict[tuple[str, bool], dict[str, str]] = defaultdict(dict)
-    for name, author, verdict, late, a, b, first, in_force, by_machine in rows:
-        b_seen = in_force == b if late else (first == b) != (by_machine == "flip")
-        about_both = not late or in_force in (a, b, None)  # an edited text may be in force, which is neither
-        voices[name, bool(late)][author] = _side(verdict, b_seen) if about_both else "edit"
-    found = {name: _majority(said) for (name, late), said in voices.items() if late or (name, True) not in voices}
-    return {name: said for name, said in found.items() if said is not None and said != "edit"}
-
-
-def _majority(voices: Mapping[str, str]) -> str | None:
-    said, most = Counter(voices.values()).most_common(1)[0]
-    return said if 2 * most > len(voices) else None
-
-
-def _agreement(judge: Mapping[str, str], others: Mapping[str, str]) -> Kappa | None:
-    """Kappa over the pairs on which both have spoken.
+def agreement(one: Mapping[str, str], others: Mapping[str, str]) -> Kappa | None:
+    """Kappa over the pairs on which both have spoken: one answer, the other, neither. Verdicts by pair id.
 
     Which answer is class `one` is decided by the pair's id, a hash: by its place in the store, where the order of cells
     decides, two raters who both follow the cells would seem to agree by chance alone.
     """
     table = [[0] * len(CLASSES) for _ in CLASSES]
-    for name in judge.keys() & others.keys():
-        row, column = (CLASSES.index(_class(name, said[name])) for said in (judge, others))
+    for name in one.keys() & others.keys():
+        row, column = (CLASSES.index(_class(name, said[name])) for said in (one, others))
         table[row][column] += 1
     return kappa(table)
 
 
 def _class(pair_id: str, said: str) -> str:
-    if said not in ("a", "b"):
+    if said not in SIDES:
         return "neither"
     return "one" if (said == "a") == bool(zlib.crc32(pair_id.encode()) & 1) else "other"

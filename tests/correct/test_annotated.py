@@ -1,12 +1,15 @@
 """Verdicts that people gave on the page become corrections of the run that is continued."""
 
+from collections import Counter
+
 import pytest
 from tso._core import Ledger
 from tso.config import CorrectSection
-from tso.correct.stage import _wins, correct
+from tso.correct.learn import judged as contests
+from tso.correct.stage import correct
 from tso.store import FILE
 
-from tests.correct.test_stage import CELLS, RULE, Heard, said
+from tests.correct.test_stage import RULE, Heard, said
 from tests.correct.test_stage import judged as with_file
 from tests.correct.test_stage import store as store_of_three_pairs
 
@@ -34,6 +37,15 @@ def judged(store, iteration=1, rule=RULE):
     options = CorrectSection(rule=rule, margin=0.05, bad_below=0.0)
     correct(store, options, iteration, lambda text: (7, 3), face)
     return {p.id: p for p in store.pairs()}, " ".join(face.lines)
+
+
+def wins(store):
+    """How often one cell's answer beat another's, by the verdicts in force."""
+    found = Counter()
+    for contest in contests(store, {"strong": 0.0, "weak": 0.0}):
+        found[contest.first, contest.second] += contest.outcome
+        found[contest.second, contest.first] += 1 - contest.outcome
+    return found
 
 
 def human(store):
@@ -94,7 +106,7 @@ def test_what_was_taken_back_or_skipped_says_nothing_and_the_last_round_counts(s
 
 def test_late_verdicts_are_told_kept_and_taken_up_once(store, people):
     judged(store)
-    before = _wins(store, CELLS)
+    before = wins(store)
     people.say("pb", "a")  # trained on as b over a
     people.say("pd", "a")  # had left
     pairs, told = judged(store, iteration=2)
@@ -102,7 +114,7 @@ def test_late_verdicts_are_told_kept_and_taken_up_once(store, people):
     assert "tso corrections export" in told
     assert pairs["pb"].label.chosen == 4
     assert [row[2] for row in human(store)] == ["flip", "keep"]
-    after = _wins(store, CELLS)
+    after = wins(store)
     assert after["strong", "weak"] == before["strong", "weak"] + 2  # pb as the person has it, and pd
     assert after["weak", "strong"] == before["weak", "strong"] - 1
     _, told = judged(store, iteration=3)

@@ -10,15 +10,17 @@ import tso.report
 from tso.errors import TsoError
 from tso.report import page
 from tso.report.gather import gather
+from tso.report.meetings import meeting_table
 from tso.store import RunStore
 
+from tests.report.judged import judged_run
 from tests.report.runs import META, SCRIPT, empty_run, full_run, plan, write
 
 VOID = {"meta", "br", "hr", "img", "link", "input", "base"}
 TAGS = re.findall(
     r"\w+",
     "html head meta title style body header main section h1 h2 h3 p dl div dt dd table thead tbody tr th td span strong "
-    "figure figcaption ul ol li details summary svg line text polyline circle",
+    "figure figcaption ul ol li details summary svg line text polyline circle rect title",
 )
 
 
@@ -198,8 +200,28 @@ def test_curves_are_those_of_the_store(run):
     assert charts["Loss"].starts == ()
     assert "Log-probs under the policy" not in charts  # nothing was recorded of them
     _, found = read(run)
-    assert sum(t == "svg" and "role" in a for t, a in found.elements) == 3
+    assert sum(t == "svg" and "role" in a for t, a in found.elements) == 4  # and the heat map
     assert "loss, last 0.5125" in found.text
+
+
+def test_what_judges_and_people_say_is_on_the_page(tmp_path, monkeypatch):
+    with judged_run(tmp_path / "run", monkeypatch) as store:
+        _, found = read(tmp_path / "run")
+        report = gather(store)
+    for table in (report.errors, report.judges, report.people, report.lengths, meeting_table(report.meetings)):
+        assert list(table.columns) in found.cells
+        for row in table.rows:
+            assert [page.number(value) for value in row] in found.cells
+    ids = [a.get("id") for t, a in found.elements if t == "section"]
+    assert {"cells", "errors", "judges", "people", "lengths"} <= set(ids)
+    assert sum(t == "rect" for t, _ in found.elements) == len(report.meetings.of)
+    assert {tag for tag, _ in found.elements} <= set(TAGS)
+
+
+def test_a_run_without_verdicts_has_no_tables_of_them(tmp_path):
+    _, found = read(empty_run(tmp_path / "run"))
+    ids = [a.get("id") for t, a in found.elements if t == "section"]
+    assert not {"cells", "errors", "judges", "people", "lengths"} & set(ids)
 
 
 @pytest.mark.parametrize("steps", [(1, 2), (4, 5)], ids=["counted anew", "counted on"])

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import groupby, zip_longest
+from itertools import groupby
 from typing import Any
 
-from tso.errors import DataError
-from tso.records import Message
-from tso.report.judges import calls_on, judge_table
-from tso.report.shapes import (
-    Answer,
-    Chart,
-    Count,
-    Drop,
-    Funnel,
-    History,
-    Judgement,
-    Labelled,
-    Logps,
-    Outcome,
-    Report,
-    Strength,
-    Table,
-)
+from tso.report.history import pair_history, sample_pairs
+from tso.report.judges import judge_table
+from tso.report.labels import error_table, length_table
+from tso.report.meetings import meetings
+from tso.report.people import people_table
+from tso.report.shapes import Chart, Count, Funnel, Report, Strength, Table
+from tso.report.words import told
 from tso.store import RunStore
 
 CHARTS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
@@ -78,7 +66,11 @@ def gather(store: RunStore) -> Report:
         charts=_charts(store),
         funnels=_funnels(store),
         strengths=_strengths(store),
+        meetings=meetings(store),
+        errors=error_table(store),
         judges=judge_table(store),
+        people=people_table(store),
+        lengths=length_table(store),
         figures=_figures(store),
         pairs=tuple(pair_history(store, p) for p in sample_pairs(store, SAMPLES)),
     )
@@ -127,7 +119,7 @@ def _settings(meta: Mapping[str, str]) -> tuple[tuple[str, tuple[tuple[str, str]
     sections: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for key in sorted(meta):
         section, dot, name = key.partition(".")
-        sections[section if dot else ""].append((name if dot else key, _told(_value(meta[key]))))
+        sections[section if dot else ""].append((name if dot else key, told(_value(meta[key]))))
     return tuple((section, tuple(rows)) for section, rows in sections.items())
 
 
@@ -139,16 +131,6 @@ def _value(text: str | None) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def _told(value: Any) -> str:
-    if value is None:
-        return "none"
-    if isinstance(value, list):
-        return "\n".join(_told(v) for v in value)
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_told(v)}" for k, v in value.items())
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _result(store: RunStore) -> Table | None:
@@ -297,117 +279,3 @@ def _figures(store: RunStore) -> Table | None:
     order = sorted(by_name, key=lambda n: (not n.startswith(("feedback/", "prior/")), n))
     table = tuple((name, *(by_name[name].get(t) for t in iterations)) for name in order)
     return Table(("", *(f"iteration {t}" for t in iterations)), table)
-
-
-def sample_pairs(store: RunStore, most: int) -> list[str]:
-    """Ids of training pairs that show every iteration and every fate: taken in turn from each, in order."""
-    rows = store.query(
-        "SELECT p.pair_id, p.iteration, "
-        " (SELECT verdict FROM corrections c WHERE c.pair_id = p.pair_id ORDER BY correction_id DESC LIMIT 1), "
-        " (SELECT reason FROM drops d WHERE d.kind = 'pair' AND d.id = p.pair_id LIMIT 1) "
-        "FROM pairs p WHERE p.purpose = 'train' ORDER BY p.iteration, p.position"
-    )
-    fates: dict[tuple[Any, ...], list[str]] = defaultdict(list)
-    for pair_id, *fate in rows:
-        fates[tuple(fate)].append(pair_id)
-    taken = [p for layer in zip_longest(*fates.values()) for p in layer if p is not None][:most]
-    order = {row[0]: i for i, row in enumerate(rows)}
-    return sorted(taken, key=order.__getitem__)
-
-
-def pair_history(store: RunStore, pair_id: str) -> History:
-    """All about one pair. Raises DataError, naming close ids, for a pair that the run does not have."""
-    rows = store.query(
-        "SELECT p.pair_id, p.iteration, p.purpose, p.prompt_id, p.similarity, q.messages, p.response_a, p.response_b "
-        "FROM pairs p JOIN prompts q USING (prompt_id) WHERE p.pair_id = ?",
-        (pair_id,),
-    )
-    if not rows:
-        raise DataError(_unknown(store, pair_id))
-    _, iteration, purpose, prompt_id, similarity, messages, a, b = rows[0]
-
-    def ask(sql: str) -> list[tuple[Any, ...]]:
-        return store.query(sql, (pair_id,))
-
-    labels = ask("SELECT source, chosen, rejected, confidence, weight FROM labels WHERE pair_id = ? ORDER BY label_id")
-    edits = sorted({side for row in labels for side in row[1:3]} - {a, b, None})
-    return History(
-        pair_id=pair_id,
-        iteration=iteration,
-        purpose=purpose,
-        prompt_id=prompt_id,
-        similarity=similarity,
-        messages=tuple(Message(**m) for m in json.loads(messages)),
-        answers=tuple(_answer(store, side, i) for side, i in [("A", a), ("B", b), *(("edit", edit) for edit in edits)]),
-        labels=tuple(Labelled(*row) for row in labels),
-        calls=calls_on(store, pair_id),
-        corrections=tuple(
-            Judgement(*row)
-            for row in ask(
-                "SELECT source, author, verdict, confidence, reason, text FROM corrections "
-                "WHERE pair_id = ? ORDER BY correction_id"
-            )
-        ),
-        drops=tuple(
-            Drop(*row)
-            for row in ask(
-                "SELECT stage, reason, detail FROM drops WHERE kind = 'pair' AND id = ? ORDER BY iteration, rowid"
-            )
-        ),
-        logps=tuple(
-            Logps(*row)
-            for row in ask(
-                "SELECT iteration, model, chosen, rejected FROM logps WHERE pair_id = ? ORDER BY iteration, model DESC"
-            )
-        ),
-        outcomes=tuple(
-            Outcome(t, chosen, rejected, bool(chosen_saturated), bool(rejected_saturated))
-            for t, chosen, rejected, chosen_saturated, rejected_saturated in ask(
-                "SELECT iteration, chosen_reward, rejected_reward, chosen_saturated, rejected_saturated "
-                "FROM outcomes WHERE pair_id = ? ORDER BY iteration"
-            )
-        ),
-    )
-
-
-def _answer(store: RunStore, side: str, response_id: int) -> Answer:
-    row = store.query(
-        "SELECT r.cell, coalesce(c.model, ''), coalesce(c.revision, ''), c.decoding, r.seed, r.iteration, r.tokens, "
-        " r.finish_reason, r.text, coalesce(c.stage, 'human') "
-        "FROM responses r "
-        "LEFT JOIN cells c ON c.iteration = r.iteration AND c.cell = r.cell WHERE r.response_id = ?",
-        (response_id,),
-    )[0]
-    cell, model, revision, decoding, seed, iteration, tokens, finish_reason, text, stage = row
-    people = stage == "human"  # nobody decoded these
-    scores = store.query("SELECT judge, score, reason FROM scores WHERE response_id = ? ORDER BY judge", (response_id,))
-    return Answer(
-        side,
-        response_id,
-        cell,
-        "" if people and model == cell else model,
-        "" if people else revision,
-        "" if people or decoding is None else _told(_decoding(json.loads(decoding))),
-        None if people or seed is None else seed % 2**64,
-        iteration,
-        tokens,
-        finish_reason,
-        text,
-        tuple((judge, score, reason) for judge, score, reason in scores),
-    )
-
-
-def _decoding(options: dict[str, Any]) -> dict[str, Any]:
-    """Without what is switched off."""
-    order = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "stop", "system_prompt", "prompt_format")
-    named = {k: options[k] for k in (*order, *sorted(options.keys() - set(order))) if k in options}
-    return {k: v for k, v in named.items() if v not in (None, []) and not (k in ("top_k", "min_p") and v == 0)}
-
-
-def _unknown(store: RunStore, pair_id: str) -> str:
-    known = [row[0] for row in store.query("SELECT pair_id FROM pairs ORDER BY iteration, position")]
-    if not known:
-        return f"no pair {pair_id!r}: this run has made no pairs yet"
-    near = [p for p in known if pair_id and p.startswith(pair_id)][:3]
-    near = near or difflib.get_close_matches(pair_id, known, n=3, cutoff=0.5) or known[:3]
-    return f"no pair {pair_id!r} in this run; its ids look like {', '.join(near)}"

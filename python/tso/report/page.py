@@ -16,9 +16,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from tso.report.gather import gather
-from tso.report.shapes import Chart, Report, Strength
-from tso.report.story import call_line, correction_line, drop_line, label_line, logps_line, outcome_line, visible
+from tso.report.heat import heat_map
+from tso.report.meetings import meeting_table
+from tso.report.shapes import Chart, Meetings, Report, Strength
+from tso.report.story import events
 from tso.report.svg import interval, line_chart, minus
+from tso.report.words import visible
 from tso.store import RunStore
 
 FILE = "report.html"
@@ -53,12 +56,9 @@ def render(report: Report) -> str:
         "draw": _draw,
         "bounds": _bounds,
         "interval": lambda s, low, high: Markup(interval(s.strength, (s.low, s.high), s.prior, low, high)),
-        "label_line": label_line,
-        "call_line": call_line,
-        "correction_line": correction_line,
-        "drop_line": drop_line,
-        "logps_line": logps_line,
-        "outcome_line": outcome_line,
+        "heat": _heat,
+        "meeting_table": meeting_table,
+        "events": events,
     }
     source = files("tso.report").joinpath("template.html.j2").read_text(encoding="utf-8")
     return env.from_string(source).render(report=report)
@@ -83,6 +83,13 @@ def log_odds(value: float) -> str:
 
 def _draw(chart: Chart) -> Markup:
     return Markup(line_chart(chart.title, chart.series, chart.starts, shares=chart.shares))
+
+
+def _heat(found: Meetings) -> Markup:
+    places = {name: i for i, name in enumerate(found.cells)}
+    fields = {(places[a], places[b]): (met.rate, met.pairs) for (a, b), met in found.of.items()}
+    title = "win rate of the row's cell against the column's, with the number of pairs; the table below has the same"
+    return Markup(heat_map(title, [visible(name) for name in found.cells], fields))
 
 
 def _bounds(strengths: tuple[tuple[int, tuple[Strength, ...]], ...]) -> tuple[float, float]:

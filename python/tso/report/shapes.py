@@ -58,6 +58,36 @@ class Strength:
 
 
 @dataclass(frozen=True, slots=True)
+class Meeting:
+    """Pairs of answers of two cells, seen from one of them: how many it won, how many nobody did, how many it lost."""
+
+    better: int
+    neither: int
+    worse: int
+
+    @property
+    def pairs(self) -> int:
+        return self.better + self.neither + self.worse
+
+    @property
+    def rate(self) -> float:
+        """Share won, where neither was better as half."""
+        return (self.better + self.neither / 2) / self.pairs
+
+    @property
+    def reverse(self) -> Meeting:
+        return Meeting(self.worse, self.neither, self.better)
+
+
+@dataclass(frozen=True, slots=True)
+class Meetings:
+    """All of a run. `cells` from the strongest on; `of` has both directions of every couple that met."""
+
+    cells: tuple[str, ...]
+    of: dict[tuple[str, str], Meeting]
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """One response with where it came from. `side` is A, B, or edit for a person's text that replaced a side."""
 
@@ -73,6 +103,7 @@ class Answer:
     finish_reason: str
     text: str
     scores: tuple[tuple[str, float, str], ...]  # judge, score, reason
+    rewards: tuple[tuple[int, float], ...] = ()  # iteration, implicit reward before it was paired
 
     @property
     def short_revision(self) -> str:
@@ -101,6 +132,33 @@ class Judgement:
     confidence: float
     reason: str
     text: str | None
+    late: int | None = None  # the iteration in which it came, where the pair had been trained on, or had left
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a person said of a pair on the page or in an imported file: a, b, tie, both_bad, edit or skip."""
+
+    annotator: str
+    round: int
+    said: str
+    side: str | None  # edit: the answer it was made from
+    text: str | None
+    reason: str
+    confidence: float
+    given: int  # milliseconds since 1970; 0: not known
+    taken_back: bool
+    taken_up: bool  # the run has made a correction of it
+
+
+@dataclass(frozen=True, slots=True)
+class ToJudge:
+    """That an AI judge was to judge a pair."""
+
+    judge: str
+    revision: str
+    round: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +210,12 @@ class History:
     messages: tuple[Message, ...]
     answers: tuple[Answer, ...]
     labels: tuple[Labelled, ...]
+    to_judge: tuple[ToJudge, ...]
     calls: tuple[Asked, ...]
+    said: tuple[Said, ...]
     corrections: tuple[Judgement, ...]
     drops: tuple[Drop, ...]
+    noise: tuple[tuple[int, float], ...]  # iteration, chance that the label is wrong
     logps: tuple[Logps, ...]
     outcomes: tuple[Outcome, ...]
 
@@ -190,6 +251,10 @@ class Report:
     charts: tuple[Chart, ...]
     funnels: tuple[Funnel, ...]
     strengths: tuple[tuple[int, tuple[Strength, ...]], ...]
+    meetings: Meetings | None
+    errors: Table | None
     judges: Table | None
+    people: Table | None
+    lengths: Table | None
     figures: Table | None
     pairs: tuple[History, ...]

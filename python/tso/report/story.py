@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
-from tso.report.gather import pair_history
-from tso.report.shapes import Answer, Asked, Drop, History, Judgement, Labelled, Logps, Outcome
+from tso.report.history import pair_history
+from tso.report.shapes import Answer, Asked, Drop, History, Judgement, Labelled, Logps, Outcome, Said, ToJudge
+from tso.report.words import flat, visible
 from tso.store import RunStore
-
-# Controls, marks without a shape of their own (among them those that reorder the text around them) and odd line ends: with
-# these a model could make a line read as something else, or hide one.
-_UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp"})
-_KEPT = frozenset("\n\t\u200c\u200d")  # joiners belong to the spelling of Persian, Hindi, emoji and more
 
 
 def pair_story(store: RunStore, pair_id: str) -> list[str]:
     """Lines without line breaks that tell a pair's history. Raises DataError, naming close ids, for an unknown id."""
     return list(_lines(pair_history(store, pair_id)))
+
+
+def events(history: History) -> Iterator[tuple[str, str | None]]:
+    """What happened to a pair, in the order of the stages: a line each, and the text that belongs to it, if any.
+
+    The first label comes first, and the later ones after the verdicts that made them. A verdict that came when the pair's
+    time was over follows last.
+    """
+    for label in history.labels[:1]:
+        yield label_line(label, history), None
+    for asked in history.to_judge:
+        yield to_judge_line(asked), None
+    for call in history.calls:
+        yield call_line(call, history), None
+    for said in history.said:
+        yield said_line(said), said.text
+    for correction in history.corrections:
+        if correction.late is None:
+            yield correction_line(correction, history), correction.text
+    for label in history.labels[1:]:
+        yield label_line(label, history), None
+    for drop in history.drops:
+        yield drop_line(drop), None
+    for iteration, noise in history.noise:
+        yield f"noise in iteration {iteration}: the label is taken to be wrong with a chance of {noise:.3f}", None
+    for logps in history.logps:
+        yield logps_line(logps), None
+    for outcome in history.outcomes:
+        yield outcome_line(outcome), None
+    for correction in history.corrections:
+        if correction.late is not None:
+            yield correction_line(correction, history), correction.text
 
 
 def _lines(history: History) -> Iterator[str]:
@@ -33,20 +61,10 @@ def _lines(history: History) -> Iterator[str]:
         yield from _answer(answer, history)
     yield ""
     yield "history"
-    for label in history.labels:
-        yield f"  {label_line(label, history)}"
-    for call in history.calls:
-        yield f"  {call_line(call, history)}"
-    for said in history.corrections:
-        yield f"  {correction_line(said, history)}"
-        if said.text is not None:
-            yield from _indented(said.text, "    ")
-    for drop in history.drops:
-        yield f"  {drop_line(drop)}"
-    for logps in history.logps:
-        yield f"  {logps_line(logps)}"
-    for outcome in history.outcomes:
-        yield f"  {outcome_line(outcome)}"
+    for line, text in events(history):
+        yield f"  {line}"
+        if text is not None:
+            yield from _indented(text, "    ")
 
 
 def _answer(answer: Answer, history: History) -> Iterator[str]:
@@ -60,6 +78,8 @@ def _answer(answer: Answer, history: History) -> Iterator[str]:
     yield f"  iteration {answer.iteration}{seed}, {answer.tokens} tokens, {answer.ending}"
     for judge, score, reason in answer.scores:
         yield f"  score {score:.3f} by {flat(judge)}" + (f": {flat(reason)}" if reason else "")
+    for iteration, reward in answer.rewards:
+        yield f"  implicit reward {reward:+.3f} in iteration {iteration}"
     yield "  text"
     yield from _indented(answer.text, "    ")
 
@@ -70,6 +90,12 @@ def label_line(label: Labelled, history: History) -> str:
     else:
         said = f"{history.side(label.chosen)} over {history.side(label.rejected)}"
     return f"label by {flat(label.source)}: {said}, confidence {label.confidence:.2f}, weight {label.weight:g}"
+
+
+def to_judge_line(asked: ToJudge) -> str:
+    revision = asked.revision if "@" in asked.revision or "#" in asked.revision else asked.revision[:12]
+    which = f" (revision {flat(revision)})" if revision else ""
+    return f"chosen for judge {flat(asked.judge)}{which}, round {asked.round + 1}, place {asked.position + 1}"
 
 
 def call_line(call: Asked, history: History) -> str:
@@ -88,12 +114,28 @@ def call_line(call: Asked, history: History) -> str:
     return f"judge {flat(call.judge)}, {order}{more}: {said}{spent}{reason}"
 
 
+def said_line(said: Said) -> str:
+    words = {"a": "A is better", "b": "B is better", "tie": "a tie", "both_bad": "both bad", "skip": "skipped"}
+    edit = "an edit" + (f" of {said.side.upper()}" if said.side else "")
+    again = f", round {said.round + 1}" if said.round else ""
+    when = f", on {datetime.fromtimestamp(said.given / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC" if said.given else ""
+    sure = f", confidence {said.confidence:.2f}" if said.confidence < 1 else ""
+    what = "taken back" if said.taken_back else ""
+    if said.said != "skip":
+        counted = "taken up by the run" if said.taken_up else "" if said.taken_back else "not taken up so far"
+        what = " and ".join(filter(None, (counted, what)))
+    reason = f"; {flat(said.reason)}" if said.reason else ""
+    told = f"{words.get(said.said, edit)}{again}{sure}{when}"
+    return f"{flat(said.annotator)} said: {told}" + (f", {what}" if what else "") + reason
+
+
 def correction_line(said: Judgement, history: History) -> str:
     reason = f"; {flat(said.reason)}" if said.reason else ""
     verdict = said.verdict
     if history.labels and history.labels[0].chosen is None:  # there was no order to keep or to flip
         verdict = {"keep": "A is better", "flip": "B is better"}.get(verdict, verdict)
-    return f"correction by {said.source} {flat(said.author)}: {verdict}, confidence {said.confidence:.2f}{reason}"
+    late = "" if said.late is None else f", too late for training, in iteration {said.late}"
+    return f"correction by {said.source} {flat(said.author)}: {verdict}, confidence {said.confidence:.2f}{late}{reason}"
 
 
 def drop_line(drop: Drop) -> str:
@@ -120,20 +162,3 @@ def outcome_line(outcome: Outcome) -> str:
 def _indented(text: str, indent: str = "  ") -> Iterator[str]:
     for line in text.splitlines() or [""]:
         yield indent + visible(line)
-
-
-def flat(text: str) -> str:
-    """Visible text on one line."""
-    return visible(" ".join(text.splitlines()))
-
-
-def visible(text: str) -> str:
-    """The text with its unseen characters spelled out: a model's answer must not drive the terminal."""
-    return "".join(
-        _spelled(ord(c)) if unicodedata.category(c) in _UNSEEN and c not in _KEPT else c
-        for c in text.replace("\r\n", "\n")
-    )
-
-
-def _spelled(code: int) -> str:
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
