@@ -12,6 +12,7 @@ from typing import Any
 from tso.errors import DataError
 from tso.records import Message
 from tso.report.judges import calls_on, judge_table
+from tso.report.quoting import quoted
 from tso.report.shapes import (
     Answer,
     Chart,
@@ -387,7 +388,7 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         cell,
         "" if people and model == cell else model,
         "" if people else revision,
-        "" if people or decoding is None else _told(_decoding(json.loads(decoding))),
+        "" if people or decoding is None else _told(quoted(_decoding(json.loads(decoding)))),
         None if people or seed is None else seed % 2**64,
         iteration,
         tokens,
