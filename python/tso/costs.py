@@ -11,6 +11,7 @@ from tso.models import is_gguf
 from tso.records import Decoding
 
 COLUMNS = ["cell", "model", "decoding", "scale", "prior", "from", "draws", "read", "written"]
+WORDS = 3  # the first columns are text
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,12 +57,13 @@ class Face:
             task = progress.add_task(label, total=total, completed=done, unit=unit)
             yield lambda n: progress.advance(task, n)
 
-    def table(self, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Mapping[str, str]], *, words: int = 1) -> None:
+        """Rows by column; the first `words` columns are text, and the others are numbers, flush right."""
         if self.quiet:
             return
         table = Table(title=title, title_justify="left")
         for i, name in enumerate(columns):
-            table.add_column(name, justify="left" if i == 0 else "right")
+            table.add_column(name, justify="left" if i < words else "right")
         for row in rows:
             table.add_row(*(row.get(name, "") for name in columns))
         self.console.print(table)

@@ -11,6 +11,7 @@ from typing import Any
 from tso.errors import DataError
 from tso.records import Message
 from tso.report.judges import calls_on
+from tso.report.quoting import quoted
 from tso.report.shapes import Answer, Drop, History, Judgement, Labelled, Logps, Outcome, Said, ToJudge
 from tso.report.words import told
 from tso.store import RunStore
@@ -126,7 +127,7 @@ def _answer(store: RunStore, side: str, response_id: int) -> Answer:
         cell,
         "" if people and model == cell else model,
         "" if people else revision,
-        "" if people or decoding is None else told(_decoding(json.loads(decoding))),
+        "" if people or decoding is None else told(quoted(_decoding(json.loads(decoding)))),
         None if people or seed is None else seed % 2**64,
         iteration,
         tokens,
