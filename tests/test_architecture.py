@@ -33,7 +33,16 @@ FLOORS = (
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
         *("tso.dedup", "tso.index", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart"),
-        *("tso.caches", "tso.fields", "tso.parts", "tso.pieces", "tso.engine", "tso.disk_engine", "tso.ray_engine"),
+        *(
+            "tso.caches",
+            "tso.fields",
+            "tso.arrow_files",
+            "tso.parts",
+            "tso.pieces",
+            "tso.engine",
+            "tso.disk_engine",
+            "tso.ray_engine",
+        ),
         *(
             "tso.budgets",
             "tso.grid",

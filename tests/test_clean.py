@@ -98,7 +98,7 @@ def test_parquet_from_rows_of_unlike_columns(run, tmp_path):
 
 
 def test_parquet_of_several_row_groups(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("tso.rows._BATCH_ROWS", 2)
+    monkeypatch.setattr("tso.arrow_files._BATCH_ROWS", 2)
     monkeypatch.setattr("tso.output._ROWS", 3)
     table = pa.table({"text": pa.array([[i // 2] for i in range(20)], pa.list_(pa.int64())), "n": pa.array(range(20))})
     pq.write_table(table, tmp_path / "in.parquet")

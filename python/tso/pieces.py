@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import fields, rows
+from tso import arrow_files, fields, rows
 from tso.errors import DataError
 from tso.parts import read_block
 
@@ -29,7 +29,7 @@ class Piece:
 
     source: Path
     file: Path
-    part: rows.Part | None = None
+    part: arrow_files.Part | None = None
 
     def rows(self) -> Iterator[tuple[Mapping[str, Any], str, str]]:
         """Values, place, and why a line is left out (empty for a row that counts)."""
@@ -44,11 +44,11 @@ class Piece:
 
     def columns(self, names: Sequence[str] | None = None) -> Iterator[Any]:
         """Record batches of a piece of a table."""
-        return rows.columns(self.file, names, self.part)
+        return arrow_files.batches(self.file, names, self.part)
 
     @property
     def is_table(self) -> bool:
-        return self.file.suffix.lower() in rows.TABLES
+        return arrow_files.is_table(self.file)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
     """As for lines, but every row has all columns, and only the first value of one says whether it holds ids."""
-    names, count, scores, without = tuple(rows.schema(piece.file).names), 0, [np.zeros(0)], ""
+    names, count, scores, without = tuple(arrow_files.schema(piece.file).names), 0, [np.zeros(0)], ""
     wanted = [score] if score is not None and score in names else []
     for batch in piece.columns(wanted):
         found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
@@ -129,7 +129,7 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         scores.append(np.asarray([] if without or score is None else found, np.float64))
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
-    types = rows.schema(piece.file)
+    types = arrow_files.schema(piece.file)
     ids = {name: fields.are_ids(types.field(name).type) or _holds_ids(piece, name) for name in _asked(names, column)}
     return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
 
@@ -181,13 +181,13 @@ def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
 
 def _is_arrow(piece: Piece, name: str) -> bool:
     """Whether ids can be read as they are; where the column is not there, there is nothing to read."""
-    types = rows.schema(piece.file)
+    types = arrow_files.schema(piece.file)
     return name not in types.names or fields.are_ids(types.field(name).type)
 
 
 def _column(piece: Piece, name: str) -> Any:
     import pyarrow as pa
 
-    if name in rows.schema(piece.file).names:
+    if name in arrow_files.schema(piece.file).names:
         return pa.chunked_array([batch.column(0) for batch in piece.columns([name])])
     return pa.nulls(sum(map(len, piece.columns([]))), pa.list_(pa.int64()))

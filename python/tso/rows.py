@@ -10,23 +10,20 @@ import gzip
 import hashlib
 import json
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
+from tso import arrow_files
+from tso.arrow_files import Part, readable
 from tso.errors import DataError
 
 ACCEPTED = "give JSONL, JSON, Parquet or Arrow, or a folder of such files"
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet", ".arrow", ".jsonl.gz", ".ndjson.gz", ".json.gz")
 # Folders saved by datasets, or fetched from a hub, hold JSON that describes them and no rows.
 DESCRIPTIONS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
-TABLES = (".parquet", ".arrow")
-_BATCH_ROWS = 1024
-_BUFFER = 1 << 20  # bytes read at once
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -57,85 +54,37 @@ def read(source: Path, option: str = "data.prompts") -> Iterator[Row]:
 
 def files(source: Path, option: str = "data.prompts") -> Iterator[tuple[Path, str]]:
     """The files of `read` in its order, each with the split whose folder it was saved in. Raises DataError as `read`."""
-    with _readable(source, "a file or folder"):  # too long a name, or a folder that may not be entered
+    with readable(source, "a file or folder"):  # too long a name, or a folder that may not be entered
         found = source.exists()
     if not found:
         raise DataError(f"{option}: no file or folder {source}; {ACCEPTED}")
     yield from _folder(source, option) if source.is_dir() else [(source, "")]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Rows `first` to `end` of a table; or the lines that begin at bytes `first` to `end`, after `before` others."""
-
-    first: int
-    end: int
-    before: int = 0
-
-
 def parts(path: Path, size: int) -> list[Part | None]:
     """A file in parts of about `size` bytes, in order. None: the whole file, as packed files and JSON arrays have to be
     read. Raises DataError where it cannot be read."""
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return [*_parts_of_groups(_groups(path), size)]
-    if suffix == ".arrow":
-        return [*_ranges(0, count(path), -(-path.stat().st_size // size))]
-    if suffix in (".jsonl", ".ndjson"):
-        return _parts_of_lines(path, size)
-    return [None]
+    if arrow_files.is_table(path):
+        return [*arrow_files.parts(path, size)]
+    return _parts_of_lines(path, size) if path.suffix.lower() in (".jsonl", ".ndjson") else [None]
 
 
 def read_file(path: Path, part: Part | None = None) -> Iterator[Row]:
     """The rows of one file, or of a part of it."""
-    if path.suffix.lower() not in TABLES:
+    if not arrow_files.is_table(path):
         yield from _json(path, part)
         return
     line = 0 if part is None else part.first
-    for batch in columns(path, None, part):
+    for batch in arrow_files.batches(path, None, part):
         for values in batch.to_pylist():
             line += 1
             yield Row(path, line, values)
 
 
-def columns(path: Path, names: Sequence[str] | None = None, part: Part | None = None) -> Iterator[Any]:
-    """Arrow record batches of a table (a file with a suffix of TABLES), or of a part of it; only the columns named."""
-    import pyarrow as pa
-
-    twice = [name for name, times in Counter(schema(path).names).items() if times > 1]
-    if twice:
-        raise DataError(f"{path} has more than one column {twice[0]!r}; rename them")
-    kind, opened = ("Parquet", _parquet) if path.suffix.lower() == ".parquet" else ("Arrow", _arrow)
-    with _readable(path, kind, pa.ArrowException):
-        yield from opened(path, names, part)
-
-
-def schema(path: Path) -> Any:
-    """The Arrow schema of a table. Raises DataError where it cannot be read."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if path.suffix.lower() == ".parquet":
-        with _readable(path, "Parquet", pa.ArrowException):
-            return pq.read_schema(path)
-    with _readable(path, "Arrow", pa.ArrowException), _opened_arrow(path) as (found, _):
-        return found
-
-
-def count(path: Path) -> int:
-    """The rows of a table. Raises DataError where it cannot be read."""
-    import pyarrow as pa
-
-    if path.suffix.lower() == ".parquet":
-        return sum(rows for rows, _ in _groups(path))
-    with _readable(path, "Arrow", pa.ArrowException), _opened_arrow(path) as (_, batches):
-        return sum(map(len, batches))
-
-
 def digest(source: Path) -> str:
     """sha256 of what `read` would see: a file's bytes, or names and bytes of a folder's files that are not hidden."""
     total = hashlib.sha256()
-    with _readable(source, "a file or folder"):
+    with readable(source, "a file or folder"):
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             name = path.relative_to(source)
             if not path.is_file() or any(part.startswith(".") for part in name.parts):
@@ -144,19 +93,6 @@ def digest(source: Path) -> str:
             total.update(f"{name.as_posix()}\0{len(content)}\0".encode())
             total.update(content)
     return total.hexdigest()
-
-
-@contextmanager
-def _readable(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
-    """What goes wrong with a file's bytes, as one line that names it."""
-    expected: tuple[type[Exception], ...] = (OSError, ValueError, *errors)
-    try:
-        yield
-    except (DataError, MemoryError):
-        raise
-    except expected as err:
-        said = getattr(err, "strerror", None) or (str(err).splitlines() or [type(err).__name__])[0]
-        raise DataError(f"{path} cannot be read as {kind}: {said}") from err
 
 
 # --- folders
@@ -207,91 +143,11 @@ def _saved(folder: Path) -> list[Path]:
 
 
 def _description(path: Path) -> dict[str, Any]:
-    with _readable(path, "the JSON that datasets writes"):
+    with readable(path, "the JSON that datasets writes"):
         found = json.loads(path.read_bytes())
     if not isinstance(found, dict):
         raise DataError(f"{path} is not the JSON that datasets writes; save the dataset again")
     return found
-
-
-# --- tables
-
-
-def _groups(path: Path) -> list[tuple[int, int]]:
-    """Rows and bytes (unpacked) of each row group."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with _readable(path, "Parquet", pa.ArrowException), pq.ParquetFile(path) as file:
-        groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
-        return [(group.num_rows, group.total_byte_size) for group in groups]
-
-
-def _parts_of_groups(groups: Sequence[tuple[int, int]], size: int) -> Iterator[Part]:
-    """Neighbours together where they are small, and one that is large in several parts."""
-    first, end, weight = 0, 0, 0
-    for count, more in groups:
-        if first < end and weight + more > size:
-            yield from _ranges(first, end, -(-weight // size))
-            first, weight = end, 0
-        end, weight = end + count, weight + more
-    yield from _ranges(first, end, -(-weight // size))
-
-
-def _ranges(first: int, end: int, count: int) -> Iterator[Part]:
-    count = max(1, min(count, end - first))
-    bounds = [first + (end - first) * i // count for i in range(count + 1)]
-    return (Part(a, b) for a, b in pairwise(bounds) if a < b)
-
-
-def _parquet(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    # Without the buffer a whole column of a row group would be read before its first row; and group by group, since
-    # Arrow lets go of the bytes of none before it has read the last.
-    with pq.ParquetFile(path, buffer_size=_BUFFER) as file:
-        start = 0
-        for group in range(file.metadata.num_row_groups):
-            first, start = start, start + file.metadata.row_group(group).num_rows
-            if part is None or (first < part.end and part.first < start):
-                batches = file.iter_batches(_BATCH_ROWS, row_groups=[group], columns=names)
-                yield from _of_part(batches, names, part, first)
-
-
-def _of_part(batches: Iterable[Any], names: Sequence[str] | None, part: Part | None, start: int) -> Iterator[Any]:
-    """Of batches, whose first row has this number, what a part holds of the columns."""
-    for batch in batches:
-        found = batch if names is None or batch.schema.names == list(names) else batch.select(list(names))
-        if part is not None:
-            first = min(max(part.first - start, 0), len(batch))
-            found = found.slice(first, max(part.end - start - first, 0))
-        start += len(batch)
-        if len(found):
-            yield found
-        if part is not None and start >= part.end:
-            return
-
-
-def _arrow(path: Path, names: Sequence[str] | None, part: Part | None) -> Iterator[Any]:
-    with _opened_arrow(path) as (_, batches):
-        for batch in _of_part(batches, names, part, 0):
-            for at in range(0, len(batch), _BATCH_ROWS):
-                yield batch.slice(at, _BATCH_ROWS)
-
-
-@contextmanager
-def _opened_arrow(path: Path) -> Iterator[tuple[Any, Iterable[Any]]]:
-    """Schema and batches of a stream, as datasets writes them, or of a file, as Feather is."""
-    import pyarrow as pa
-
-    with pa.memory_map(str(path)) as source:
-        if source.read(6) == b"ARROW1":
-            file = pa.ipc.open_file(source)
-            yield file.schema, (file.get_batch(number) for number in range(file.num_record_batches))
-        else:
-            source.seek(0)
-            stream = pa.ipc.open_stream(source)
-            yield stream.schema, stream
 
 
 # --- JSON
@@ -341,7 +197,7 @@ def _parts_of_lines(path: Path, size: int) -> list[Part | None]:
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
     packed = path.suffix.lower() == ".gz"
-    problems = _readable(path, "gzip" if packed else "text", EOFError, zlib.error)
+    problems = readable(path, "gzip" if packed else "text", EOFError, zlib.error)
     with problems, gzip.open(path) if packed else path.open("rb") as file:
         yield cast(BinaryIO, file)
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import fields, rows
+from tso import arrow_files, fields, rows
 from tso.errors import DataError
 from tso.progress import Face
 
@@ -119,9 +119,9 @@ class Tables:
         files, count = [], 0
         for path in paths:
             for file, _ in rows.files(path, option):
-                if file.suffix.lower() not in rows.TABLES:
+                if not arrow_files.is_table(file):
                     return None
-                more = rows.count(file)
+                more = arrow_files.count(file)
                 if more:  # columns of a file without rows say nothing
                     files.append((path, file, count))
                 count += more
@@ -133,7 +133,7 @@ class Tables:
     def chunks(self) -> Iterator[Chunk]:
         first = 0
         for _, file, start in self.files:
-            for batch in rows.columns(file) if first == start else ():
+            for batch in arrow_files.batches(file) if first == start else ():
                 yield Chunk(first, batch, partial(self._place, first))
                 first += len(batch)
         if first != self.count:
@@ -143,22 +143,25 @@ class Tables:
         import pyarrow as pa
 
         with fields.one_table():
-            return pa.unify_schemas([rows.schema(file) for _, file, _ in self.files], promote_options="permissive")
+            return pa.unify_schemas(
+                [arrow_files.schema(file) for _, file, _ in self.files], promote_options="permissive"
+            )
 
     def names(self) -> list[str]:
-        return list(dict.fromkeys(name for _, file, _ in self.files for name in rows.schema(file).names))
+        return list(dict.fromkeys(name for _, file, _ in self.files for name in arrow_files.schema(file).names))
 
     def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in rows.schema(file).names for _, file, _ in self.files for name in names)
+        return all(name in arrow_files.schema(file).names for _, file, _ in self.files for name in names)
 
     def column(self, name: str) -> Any:
         import pyarrow as pa
 
         found = []
         for _, file, _ in self.files:
-            there = name in rows.schema(file).names
+            there = name in arrow_files.schema(file).names
             found += [
-                batch.column(0) if there else pa.nulls(len(batch)) for batch in rows.columns(file, [name] * there)
+                batch.column(0) if there else pa.nulls(len(batch))
+                for batch in arrow_files.batches(file, [name] * there)
             ]
         if found and all(fields.are_ids(part.type) and part.type == found[0].type for part in found):
             return pa.chunked_array(found)
