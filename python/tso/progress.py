@@ -63,7 +63,7 @@ class Face:
             return
         table = Table(title=title, title_justify="left")
         for i, name in enumerate(columns):
-            table.add_column(name, justify="left" if i < words else "right")
+            table.add_column(name, justify="left" if i < words else "right", overflow="fold")
         for row in rows:
             table.add_row(*(row.get(name, "") for name in columns))
         self.console.print(table)

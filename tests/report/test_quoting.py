@@ -1,6 +1,7 @@
-"""Line breaks in stop strings and formats are seen in a story, and do not break its lines."""
+"""A pair's story tells cells apart: texts among their options are quoted, servers are told by their address."""
 
 from tso.report.quoting import quoted
+from tso.report.shapes import Answer
 
 
 def test_texts_are_quoted_on_one_line():
@@ -11,3 +12,11 @@ def test_texts_are_quoted_on_one_line():
         "prompt_format": '"Q: \\"{prompt}\\"\\nA:"',
         "top_k": 5,
     }
+
+
+def test_a_server_is_told_by_its_address_and_a_model_here_by_its_hash():
+    def of(revision):
+        return Answer("A", 1, "cell", "model", revision, "", 0, 1, 2, "stop", "", ()).short_revision
+
+    far = "http://localhost:8000/v1#org/model org/model"
+    assert (of(far), of("org/model@main"), of("a1" * 32)) == (far, "org/model@main", "a1" * 6)

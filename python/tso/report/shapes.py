@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,8 +108,8 @@ class Answer:
 
     @property
     def short_revision(self) -> str:
-        """Enough of a hash to tell models apart; a name@revision stays whole."""
-        return self.revision if "@" in self.revision else self.revision[:12]
+        """Enough of a hash to tell models apart; a name@revision and a server's address stay whole."""
+        return self.revision[:12] if re.fullmatch("[0-9a-f]+", self.revision) else self.revision
 
     @property
     def ending(self) -> str:
