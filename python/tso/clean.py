@@ -19,7 +19,7 @@ from tso.clean_report import Album
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
-from tso.progress import Face
+from tso.progress import Advance, Face
 from tso.tables import Chunk, Columns, Files, Source, Tables, read
 
 _SHOWN = 60  # characters of an example
@@ -70,7 +70,7 @@ def dedup_files(
     if engine == "local":
         source: Source = (columns := read(paths, face))
         _check_schema(source, output)
-        found, what = _dedup(columns, column, tokenizer, options)
+        found, what = _dedup(columns, column, tokenizer, face, options)
     else:
         tables = Tables.of(paths)
         _check_schema(tables, output)
@@ -79,7 +79,7 @@ def dedup_files(
         source = tables or Files(tuple(paths), len(found.keep))
     face.say(f"{len(found.keep):,} rows compared by {what}, {int(found.keep.sum()):,} stay")
     album = Album(found, _twins(found), lambda values: _whole_text(values, column)) if report else None
-    lines = _write_both(source, found, output, removed, album, column)
+    lines = _write_both(source, found, output, removed, album, column, face)
     if lines:
         shown = [
             {**line, "rows": f"{line['rows']:,}", "share": f"{line['rows'] / len(found.keep):.1%}"} for line in lines
@@ -113,7 +113,7 @@ def _in_parts(
             raise DataError(f"--{name.replace('_', '-')} is for --engine local")
     parts = pieces.cut(paths)
     with ray_engine.connected(ray_address) if engine == "ray" else disk_engine.opened(work_dir) as pool:
-        found, read = dedup_paths(pool, paths, parts, **options)
+        found, read = dedup_paths(pool, paths, parts, face, **options)
     for remark in read.bad:
         face.warn(remark)
     return found, _by(read.column, read.without)
@@ -141,9 +141,8 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
-    texts, coder = _texts(source, name, tokenizer), _if_text(source, name, tokenizer)
-    past = _history(read(history, face, "--history"), source, name, tokenizer) if history else None
-    scores = dict(diversity(texts, groups, history=past, tokenizer=coder, **options))
+    past = _history(read(history, face, "--history"), source, name, tokenizer, face) if history else None
+    scores = dict(diversity(_tokens(source, name, tokenizer, face), groups, history=past, **options))
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
@@ -165,49 +164,50 @@ def _by(column: str, without: int) -> str:
     return f"column {column!r}" + (f", {without:,} of them without a value" if without else "")
 
 
-def _dedup(source: Columns, column: str | None, tokenizer: Any, options: dict[str, Any]) -> tuple[Deduped, str]:
+def _dedup(
+    source: Columns, column: str | None, tokenizer: Any, face: Face, options: dict[str, Any]
+) -> tuple[Deduped, str]:
     """The result, and what was compared, in words."""
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
     if column is None and source.all_have(fields.SIDES):
-        prompts, sides = _prompts(source), [source.column(side) for side in fields.SIDES]
-        texts = [_as_text(part, tokenizer) for part in (prompts, *sides)]
-        coder = None if all(fields.holds_ids(part) for part in texts) else tokenizer
-        return dedup_pairs(*texts, keep=keep, tokenizer=coder, **options), "prompt, chosen and rejected"
+        columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
+        parts = [_ids(part, tokenizer, face) for part in columns]
+        return dedup_pairs(*parts, keep=keep, **options), "prompt, chosen and rejected"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
     name = column or fields.text_column(source.names())
-    texts = _texts(source, name, tokenizer)
-    found = dedup_texts(texts, keep=keep, tokenizer=_if_text(source, name, tokenizer), **options)
-    return found, _by(name, texts.null_count if hasattr(texts, "type") else texts.count(None))
+    tokens = _tokens(source, name, tokenizer, face)
+    found = dedup_texts(tokens, keep=keep, **options)
+    return found, _by(name, tokens.null_count if hasattr(tokens, "type") else tokens.count(None))
 
 
-def _texts(source: Columns, name: str, tokenizer: Any) -> Any:
+def _tokens(source: Columns, name: str, tokenizer: Any, face: Face) -> Any:
     fields.check_column(name, source.names())
-    return _as_text(source.column(name), tokenizer)
+    return _ids(source.column(name), tokenizer, face)
 
 
-def _history(past: Columns, source: Columns, name: str, tokenizer: Any) -> Any:
-    texts = _texts(past, name, tokenizer)
-    if bool(fields.holds_ids(texts)) != bool(fields.holds_ids(source.column(name))):
+def _history(past: Columns, source: Columns, name: str, tokenizer: Any, face: Face) -> Any:
+    fields.check_column(name, past.names())
+    column = past.column(name)
+    if bool(fields.holds_ids(column)) != bool(fields.holds_ids(source.column(name))):
         raise DataError(
             f"--history: {name!r} holds token ids on one side and text on the other; both have to be the same"
         )
-    return texts
+    return _ids(column, tokenizer, face)
 
 
-def _if_text(source: Columns, name: str, tokenizer: Any) -> Any:
-    return None if fields.holds_ids(source.column(name)) else tokenizer
-
-
-def _as_text(column: Any, tokenizer: Any) -> Any:
-    """Token ids as they are, all else as text."""
+def _ids(column: Any, tokenizer: Any, face: Face) -> Any:
+    """Token ids as they are, and those of all else as text."""
     if fields.holds_ids(column):
         return column
     fields.check_tokenizer(tokenizer)
-    return fields.as_texts(column)
+    from tso.texts import encode
+
+    with face.bar("tokenising", len(column), "texts") as advance:
+        return encode(fields.as_texts(column), tokenizer, advance)
 
 
 def _prompts(source: Columns) -> Any:
@@ -273,6 +273,7 @@ class _Passing:
     found: Deduped
     twins: NDArray[np.int64]
     shown: dict[int, Mapping[str, Any]]
+    advance: Advance
     noted: NDArray[np.int64] = field(init=False)
     places: dict[int, str] = field(default_factory=dict)
 
@@ -280,6 +281,7 @@ class _Passing:
         self.noted = np.unique(np.concatenate([self.twins[~self.found.keep], np.fromiter(self.shown, np.int64)]))
 
     def see(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
+        self.advance(len(chunk))
         first, end = np.searchsorted(self.noted, [chunk.first, chunk.first + len(chunk)])
         for number in self.noted[first:end].tolist():
             self.places[number] = chunk.place(number - chunk.first)
@@ -289,6 +291,7 @@ class _Passing:
 
     def listed(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
         """Why rows were taken out, where they stood and, of duplicates, where the row stands that stays for them."""
+        self.advance(len(chunk))
         numbers = (chunk.first + positions).tolist()
         columns = (
             [self.found.reason_names(number) for number in numbers],
@@ -299,15 +302,17 @@ class _Passing:
 
 
 def _write_both(
-    source: Source, found: Deduped, output: Path, removed: Path, album: Album | None, column: str | None
+    source: Source, found: Deduped, output: Path, removed: Path, album: Album | None, column: str | None, face: Face
 ) -> list[dict[str, Any]]:
     """What stays and what goes; and in words, by reason, how many went, and an example. The rows pass by twice, and
     need not fit in memory where their types are known."""
     gone = np.flatnonzero(~found.keep)
     _, firsts, counts = np.unique(found.reason[gone], return_index=True, return_counts=True)
     examples = gone[firsts].tolist()
-    passing = _Passing(found, _twins(found), {row: {} for row in (*examples, *(album.seen if album else ()))})
-    with out.whole(removed, output) as (list_of_removed, kept):
+    shown: dict[int, Mapping[str, Any]] = {row: {} for row in (*examples, *(album.seen if album else ()))}
+    names = out.whole(removed, output)
+    with face.bar("writing", 2 * len(source), "rows") as advance, names as (list_of_removed, kept):
+        passing = _Passing(found, _twins(found), shown, advance)
         out.write(kept, source, found.keep, more=passing.see)
         out.write(list_of_removed, source, ~found.keep, LISTED, more=passing.listed)
     if album is not None:

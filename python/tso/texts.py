@@ -6,7 +6,7 @@ off. Knows nothing of what the texts are for. tokenizers and pyarrow are importe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from os import PathLike
 from pathlib import Path
@@ -19,13 +19,14 @@ from tso.errors import DataError
 _BATCH = 8192  # texts encoded at a time: what the encodings hold beside the ids is large
 
 
-def encode(texts: Any, tokenizer: Any) -> Any:
+def encode(texts: Any, tokenizer: Any, advance: Callable[[int], None] = lambda count: None) -> Any:
     """Token ids of every text, null where it is null: an Arrow LargeList of uint32, without special tokens.
 
     texts: an Arrow column of strings (any object with `__arrow_c_stream__` or `__arrow_c_array__`), or a list of str
         or None. A list of chat messages is not text; join it first.
     tokenizer: a `tokenizers.Tokenizer`, a fast tokenizer of transformers, or the path of a tokenizer.json or of a
         folder that holds one.
+    advance: called with the number of texts just encoded.
 
     Raises DataError for what is neither.
     """
@@ -38,6 +39,7 @@ def encode(texts: Any, tokenizer: Any) -> Any:
         ids = [encoding.ids for encoding in found.encode_batch_fast(batch, add_special_tokens=False)]
         counts.append(np.fromiter(map(len, ids), np.int64, len(ids)))
         parts.append(np.fromiter(chain.from_iterable(ids), np.uint32, int(counts[-1].sum())))
+        advance(len(batch))
     offsets = np.concatenate(counts).cumsum()
     values = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
     missing = column.is_null().combine_chunks() if column.null_count else None
