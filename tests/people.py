@@ -33,6 +33,11 @@ def make_run(folder: Path, pairs: int = 12, texts: dict[int, tuple[str, str]] | 
     return folder
 
 
+def heed_ctrl_c() -> None:
+    """A shell has what it starts in the background ignore Ctrl-C, and the tests may have been started so."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Server:
     """`tso annotate` in a process of its own. A context manager."""
 
@@ -40,7 +45,7 @@ class Server:
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
         line = [sys.executable, "-m", "tso", "annotate", str(run), *options]
         self.process = subprocess.Popen(
-            line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
         )
         self.said = [self.process.stdout.readline()]
         self.addresses = [self.process.stdout.readline().strip()]
