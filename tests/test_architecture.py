@@ -37,6 +37,7 @@ FLOORS = (
             "tso.caches",
             "tso.fields",
             "tso.arrow_files",
+            "tso.whole",
             "tso.parts",
             "tso.pieces",
             "tso.engine",

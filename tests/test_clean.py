@@ -410,3 +410,11 @@ def test_groups_are_told_apart_by_kind_and_keep_their_values(run, tmp_path):
     lines(tmp_path / "by.jsonl", [{"text": "t", "jaccard": 1}])
     said = run("diversity", "by.jsonl", "--by", "jaccard", "--tokenizer", ".", "-o", "p.jsonl")[1]
     assert "the scores have a column of that name" in said
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_tables_without_rows_are_told_as_such(run, tmp_path, engine):
+    pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "in.parquet")
+    code, said = run("dedup", "in.parquet", "-o", "out.parquet", "--engine", engine)
+    assert code == 2
+    assert "no row in in.parquet" in said

@@ -96,7 +96,7 @@ def dedup_files(
 
 def _check_schema(source: Source | None, output: Path) -> None:
     """What would not fit one file is said before the work."""
-    if source is not None and output.name.lower().endswith(".parquet"):
+    if source is not None and len(source) and output.name.lower().endswith(".parquet"):
         source.schema()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso.dedup import Deduped
+from tso.whole import write_text
 
 EXAMPLES = 10  # of each reason
 CLUSTERS = 10  # the largest
@@ -95,12 +96,7 @@ def write(path: Path, inputs: Sequence[Path], output: Path, options: Mapping[str
         largest=[(size, *_seen(album, row)) for row, size in album.largest],
         uncompared=found.uncompared,
     )
-    draft = path.with_name(path.name + ".part")
-    try:
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    write_text(path, page)
 
 
 def _reasons(album: Album) -> list[Reason]:

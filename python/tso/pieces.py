@@ -119,7 +119,8 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
     """As for lines, but every row has all columns, and only the first value of one says whether it holds ids."""
-    names, count, scores, without = tuple(arrow_files.schema(piece.file).names), 0, [np.zeros(0)], ""
+    types = arrow_files.schema(piece.file)
+    names, count, scores, without = tuple(types.names), 0, [np.zeros(0)], ""
     wanted = [score] if score is not None and score in names else []
     for batch in piece.columns(wanted):
         found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
@@ -129,7 +130,6 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         scores.append(np.asarray([] if without or score is None else found, np.float64))
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
-    types = arrow_files.schema(piece.file)
     ids = {name: fields.are_ids(types.field(name).type) or _holds_ids(piece, name) for name in _asked(names, column)}
     return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
 

@@ -293,7 +293,7 @@ def test_a_failure_leaves_the_old_page_and_no_rest(run, monkeypatch):
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(page.os, "fsync", full)
+    monkeypatch.setattr("tso.whole.os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         tso.report.write(run)
     assert path.read_bytes() == before

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from tso.corrections.matter import Format, Line, Shown, everything, shown
 from tso.errors import DataError
 from tso.store import FILE, RunStore
 from tso.verdicts import Verdict, person
+from tso.whole import write_text
 
 FORMATS: dict[str, Format] = {"jsonl": jsonl.FORMAT, "argilla": argilla.FORMAT, "labelstudio": labelstudio.FORMAT}
 TOLD = 5  # faults of a file that are named
@@ -37,7 +36,7 @@ def export_file(folder: Path, output: Path, kind: str = "jsonl", iteration: int 
         pairs = shown(store, iteration)
     if not pairs:
         raise DataError(f"{folder} has no pairs{f' of iteration {iteration}' if iteration else ''} to export")
-    _write(output, FORMATS[kind].write(pairs))
+    write_text(output, FORMATS[kind].write(pairs))
     return sum(len(p.verdicts if kind == "jsonl" else p.latest) for p in pairs)
 
 
@@ -99,17 +98,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as err:
         raise DataError(f"cannot read {path}: {err}") from err
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8", newline="") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise

@@ -5,9 +5,7 @@ Every text goes through the template's escaping; only SVG that svg.py drew itsel
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from tso.report.story import events
 from tso.report.svg import interval, line_chart, minus
 from tso.report.words import visible
 from tso.store import RunStore
+from tso.whole import write_text
 
 FILE = "report.html"
 
@@ -33,18 +32,7 @@ def write(folder: Path) -> Path:
     with RunStore.open_read_only(folder) as store:
         html = render(gather(store))
     path = folder / FILE
-    # Beside the target, so that the rename stays within one file system; named by process, so that two do not meet.
-    part = folder / f".{FILE}.{os.getpid()}.part"
-    try:
-        with part.open("w", encoding="utf-8", newline="\n") as out:
-            out.write(html)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise
+    write_text(path, html)
     return path
 
 
