@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 WORDS = [
     "the",
@@ -39,31 +40,36 @@ TEMPLATE = (
 
 def make_model(folder: Path, vocabulary: list[str] = WORDS) -> Path:
     """Save a 2-layer Llama with a word-level tokenizer and a chat template to `folder`."""
-    import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     names = ["<u>", "<p>", "<s>", "<e>", "user", "assistant", "system", *vocabulary]
     core = Tokenizer(models.WordLevel({w: i for i, w in enumerate(names)}, unk_token="<u>"))
     core.pre_tokenizer = pre_tokenizers.Whitespace()
     core.add_special_tokens(["<u>", "<p>", "<s>", "<e>"])
+    _llama(folder, core, len(names)).save_pretrained(folder)
+    return folder
+
+
+def _llama(folder: Path, core: Any, size: int) -> Any:
+    """Save a tokenizer that begins with <u>, <p>, <s> and <e>, and return a model for its vocabulary of that size."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<u>", pad_token="<p>", eos_token="<e>")
     tokenizer.chat_template = TEMPLATE
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
         max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=3, pad_token_id=1, bos_token_id=2,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
+    return LlamaForCausalLM(config)
 
 
 def bytewise_model(folder: Path) -> Path:
     """The same with a byte-level tokenizer, a token a letter, as servers and file formats expect one."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<u>", "<p>", "<s>", "<e>", *letters]
@@ -71,15 +77,7 @@ def bytewise_model(folder: Path) -> Path:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     core.add_special_tokens(["<u>", "<p>", "<s>", "<e>"])
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<u>", pad_token="<p>", eos_token="<e>")
-    tokenizer.chat_template = TEMPLATE
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(names), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=256, tie_word_embeddings=True, eos_token_id=3, pad_token_id=1, bos_token_id=2,
-    )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = _llama(folder, core, len(names))
     with torch.no_grad():  # likelier letters of the alphabet than other bytes, so that answers are texts
         others = [i for i, name in enumerate(names) if name not in "abcdefghijklmnopqrstuvwxyz"]
         model.model.embed_tokens.weight[others] *= 0.3
