@@ -127,13 +127,17 @@ def test_a_worker_killed_in_every_step_changes_nothing(cluster, rows, tmp_path):
 
 
 def test_a_node_killed_with_its_blocks_changes_nothing(rows):
-    """The second node goes when the keys are there, with some of the blocks: they are made again."""
+    """The second node goes when the keys are there, with the blocks: they are made again."""
     rows = rows * 8  # so that blocks are large enough to lie in a node's store
+
+    NodeAffinitySchedulingStrategy = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
 
     class Loses(ray_engine.RayPool):
         lost = 0
 
         def start(self, work, *args, returns=1):
+            # Left to Ray, all blocks may be read on the first node while the second still starts its worker.
+            self._task = on_second if work is read_block else anywhere
             if work.__name__ == "couple_partition" and cluster.worker_nodes:
                 node = next(iter(cluster.worker_nodes))
                 places = ray.experimental.get_object_locations([block for block, _ in read])
@@ -142,6 +146,9 @@ def test_a_node_killed_with_its_blocks_changes_nothing(rows):
             return super().start(work, *args, returns=returns)
 
     with two_nodes() as cluster, ray_engine.connected(cluster.address):
+        second = next(iter(cluster.worker_nodes)).node_id
+        anywhere = ray.remote(ray_engine._run)
+        on_second = ray.remote(scheduling_strategy=NodeAffinitySchedulingStrategy(second, soft=True))(ray_engine._run)
         pool = Loses()
         read = [pool.start(read_block, block, returns=2) for block in cut(rows, [1500] * 6)]
         found = dedup_blocks(pool, Blocks.gather(pool, read))

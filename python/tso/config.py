@@ -210,6 +210,9 @@ class CorrectSection:
     # A pair called a tie leaves, or stays with weight tie_weight.
     on_tie: str = option("drop", one_of("drop", "downweight"))
     tie_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, where 1 is the weight of the others
+    # A rule or judge that contradicts a pair's label turns it round, or the pair leaves: fewer labels, and surer ones,
+    # since each is then one that two sources agree on. People's verdicts always turn it.
+    on_flip: str = option("turn", one_of("turn", "drop"))
     # People without a majority for one verdict: the pair leaves, or keeps the label they saw with disagreement_weight.
     on_disagreement: str = option("drop", one_of("drop", "weight"))
     disagreement_weight: float = option(0.25, SHARE)  # weight of such a pair in the loss, as tie_weight

@@ -103,6 +103,25 @@ def test_one_comparison_a_pair_by_the_verdict_in_force(store, tmp_path):
     assert metrics(store)["feedback/flips"] == 2
 
 
+def test_a_contradicted_label_may_leave_and_teaches_all_the_same(store, tmp_path):
+    pairs, _ = judged(store, tmp_path, [], on_flip="drop")
+    assert list(pairs) == ["pa"]
+    assert dict(store.query("SELECT id, reason FROM drops WHERE stage = 'correct/train'"))["pb"] == "contradicted"
+    gone = {p.id: p.label for p in store.pairs(dropped=True)}["pb"]
+    assert (gone.source, gone.chosen) == ("rule", 4)
+    assert wins(store) == {("strong", "weak"): 1.5, ("weak", "strong"): 1.5}
+    assert metrics(store)["prior/error_rate"] == 0.5
+
+
+@pytest.mark.parametrize(("verdict", "chosen"), [("keep", 4), ("flip", 3)])
+def test_people_decide_over_a_contradicted_label(store, tmp_path, verdict, chosen):
+    pairs, _ = judged(store, tmp_path, [said("pa", "flip"), said("pb", verdict)], on_flip="drop")
+    assert {i: (p.label.source, p.label.chosen) for i, p in pairs.items()} == {
+        "pa": ("human", 2),
+        "pb": ("human", chosen),
+    }
+
+
 def test_a_majority_of_people_decides(store, tmp_path):
     voices = [said("pa", v, author=a) for a, v in (("ann", "flip"), ("bob", "keep"), ("eve", "flip"))]
     pairs, _ = judged(store, tmp_path, voices)

@@ -16,7 +16,7 @@ RANK = {"human": 2, "judge": 1, "rule": 0}
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The new label of a pair, or the reason why it leaves."""
+    """The new label of a pair, and why it leaves, where it does. A label of a pair that leaves teaches strengths alone."""
 
     label: Label | None
     dropped: str = ""
@@ -40,8 +40,11 @@ def apply(pair: Pair, correction: Correction | None, options: CorrectSection, ed
     first, second = directed(pair)
     if correction.verdict == "edit":
         return Outcome(_label(correction, edited, first, correction.confidence, 1.0))
-    chosen, rejected = (first, second) if correction.verdict == "keep" else (second, first)
-    return Outcome(_label(correction, chosen, rejected, correction.confidence, 1.0))
+    if correction.verdict == "keep":
+        return Outcome(_label(correction, first, second, correction.confidence, 1.0))
+    contradicted = options.on_flip == "drop" and correction.source != "human" and pair.label.chosen is not None
+    label = _label(correction, second, first, correction.confidence, 1.0)
+    return Outcome(label, "contradicted" if contradicted else "")
 
 
 def dispute(label: Label | None, options: CorrectSection) -> Outcome:

@@ -68,9 +68,9 @@ def correct(
             edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
         outcome = dispute(shown, options) if ruling.disputed else apply(basis, best, options, edited)
         corrections += [*machines, *people]
-        if outcome.label is None:
+        if outcome.dropped:
             drops.append((pair.id, outcome.dropped, best.reason if best else ""))
-        elif outcome.label != pair.label:
+        if outcome.label is not None and outcome.label != pair.label:
             labels.append((pair.id, outcome.label))
         ties += best is not None and best.verdict == "tie"
         if outcome.label is not None and best is not None and best.verdict in ("keep", "flip"):
