@@ -5,15 +5,16 @@
     python benchmarks/prior_correction.py --only gemma --quick # a look at whether it runs; nothing is stored
 
 Real answers of models of several sizes go through this project's own stages: a run store, `pair.make_pairs` with the prior of
-scale, the choice of pairs (`correct.budget`), the judge's verdicts as recorded corrections through `correct.stage`, and
-the strengths by `correct.learn`. Nothing is sampled, nothing trained.
+scale, `correct.stage` with an AI judge and its budget, and the strengths by `correct.learn`. Nothing is sampled,
+nothing trained.
 
-The judge sees a pair in both orders. In each its verdict is drawn from its probability; only a verdict that both agree
-on counts, and otherwise the pair is a tie and leaves. The noisy judge gives every fifth verdict by a coin. The judge
-that corrects is never the yardstick: for falcon it is GPT-4 where Claude is the truth, for tulu people's votes are the
-truth, and elsewhere GPT-4's score is the truth and the judge a noisy copy of it.
+The judge is asked about a pair in both orders, and its replies are drawn from its probability; only a verdict that both
+agree on counts, and otherwise the pair is a tie and leaves. The noisy judge gives every fifth verdict by a coin. The
+judge that corrects is never the yardstick: for falcon it is GPT-4 where Claude is the truth, for tulu people's votes
+are the truth, and elsewhere GPT-4's score is the truth and the judge a noisy copy of it.
 
-error: share of wrong labels among those that are left, of pairs whose truth is known; left: share of these pairs
+turn, drop: what becomes of a label that the judge contradicts (`correct.on_flip`): it is turned round, or its pair
+leaves. error: share of wrong labels among those that are left, of pairs whose truth is known; left: share of these pairs
 that has a label; strengths: error when every pair is labelled by the strengths that the verdicts taught, and log loss, in nats a pair, of
 the probability that they give to the truth (a coin's is 0.693). "budget":
 pairs chosen by doubt, in rounds; "random": the same number by lot. Means over seeds. Intervals are of 95 %, by a
@@ -30,7 +31,7 @@ import random
 import sys
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import pairwise
@@ -39,20 +40,25 @@ from pathlib import Path
 import numpy as np
 from machine import processor
 from prior_data import Family, beaten, families
-from tso.config import CorrectSection, MatrixSection, PairSection
-from tso.correct import budget
+from tso.config import CorrectSection, JudgeSection, MatrixSection, PairSection
+from tso.correct.budget import at_random
+from tso.correct.calls import Judge
 from tso.correct.contests import Match, matches
 from tso.correct.learn import judged
+from tso.correct.rubric import RUBRIC
 from tso.correct.stage import correct
 from tso.correct.strengths import fit
+from tso.correct.worth import allowed
 from tso.pair import make_pairs
 from tso.progress import Face
 from tso.records import Cell, Decoding, Message, Pair, Prompt
+from tso.sample.base import Answer, Request
 from tso.store import RunStore, cell_rows, prompt_rows
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SHARES = (0.1, 0.25, 0.5, 1.0)
+FLIPS = ("turn", "drop")  # correct.on_flip
 COIN = 0.2  # of the noisy judge's verdicts
 RESAMPLES = 2000
 END = 1  # a token that words never are
@@ -68,6 +74,7 @@ class Replay:
     pairs: dict[str, Pair]
     model: dict[int, str]  # by response
     matches: list[Match]
+    texts: dict[int, str]  # by response
 
     def right(self, pair: Pair, chosen: int, rejected: int) -> bool | None:
         return self.family.truth(pair.prompt_id, self.model[chosen], self.model[rejected])
@@ -103,10 +110,10 @@ def begin(family: Family, folder: Path) -> Replay:
         store.record(1, "train", batch, [(family.answers[d], words(family.answers[d]), "stop") for d in draws])
     make_pairs(store, PairSection(max_pairs=len(cells) ** 2, max_uses=len(cells)), 1)
     pairs = store.pairs(1)
-    rows = store.query("SELECT response_id, cell, tokens FROM responses")
-    model = {i: cell for i, cell, _ in rows}
-    found = matches(pairs, model, {i: tokens for i, _, tokens in rows})
-    return Replay(family, store, prior, {p.id: p for p in pairs}, model, found)
+    rows = store.query("SELECT response_id, cell, tokens, text FROM responses")
+    model = {i: cell for i, cell, *_ in rows}
+    found = matches(pairs, model, {i: tokens for i, _, tokens, _ in rows})
+    return Replay(family, store, prior, {p.id: p for p in pairs}, model, found, {i: text for i, *_, text in rows})
 
 
 def words(text: str) -> list[int]:
@@ -117,15 +124,17 @@ def words(text: str) -> list[int]:
 # One replay
 
 
-def verdicts(replay: Replay, coin: float, seed: int) -> dict[str, float]:
-    """What the judge would say of every pair's label: 1 right, 0 wrong, 0.5 a tie, or one that the orders disagree on."""
+Looks = dict[str, tuple[float, float]]  # by pair, in either order: 1 the label is right, 0 wrong, 0.5 a tie
+
+
+def looks(replay: Replay, coin: float, seed: int) -> Looks:
+    """What the judge would say of every pair's label, shown with the chosen answer first and with it second."""
     found = {}
     for name, pair in replay.pairs.items():
         lots = random.Random(f"{replay.family.name} {seed} {pair.prompt_id} {name}")
         sides = [replay.model[i] for i in (pair.label.chosen, pair.label.rejected)]
         chances = replay.family.look(pair.prompt_id, *sides)
-        first, second = (look(lots, chances, coin) for _ in range(2))
-        found[name] = first if first == second else 0.5
+        found[name] = look(lots, chances, coin), look(lots, chances, coin)
     return found
 
 
@@ -137,27 +146,43 @@ def look(lots: random.Random, chances: tuple[float, float], coin: float) -> floa
     return 1.0 if drawn < chances[0] else 0.0 if drawn < sum(chances) else 0.5
 
 
-def choose(replay: Replay, said: dict[str, float], share: float, how: str, seed: int) -> list[str]:
-    number = round(share * len(replay.matches))
-    if how == "random":
-        return budget.at_random(replay.matches, number, seed=seed)
-    shown: dict[str, float | None] = {}
-    weight = CorrectSection().strength_prior_weight
-    while wanted := budget.next_round(replay.matches, shown, number, replay.prior, weight, seed=seed):
-        shown |= {pair: said[pair] for pair in wanted}
-    return list(shown)
+@dataclass(frozen=True)
+class Drawn:
+    """A judge's sampler whose replies were drawn beforehand. Of pairs that are not in `of` it says nothing."""
+
+    replay: Replay
+    looks: Looks
+    of: Container[str]
+
+    def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]:
+        return [Answer(self.reply(r.prompt.id, r.prompt.messages[-1].content), (), "stop") for r in requests]
+
+    def reply(self, name: str, question: str) -> str:
+        if name not in self.of:
+            return ""
+        label = self.replay.pairs[name].label
+        chosen_first = f"answer A begins]\n{self.replay.texts[label.chosen]}\n[" in question
+        said = self.looks[name][0 if chosen_first else 1]
+        verdict = "tie" if said == 0.5 else "A" if (said == 1.0) == chosen_first else "B"
+        return json.dumps({"reason": "", "verdict": verdict})
 
 
-def replayed(replay: Replay, said: dict[str, float], chosen: Sequence[str], folder: Path) -> Outcome:
-    """The verdicts on `chosen` through the project's stages, in a copy of the store."""
+def judge(replay: Replay, drawn: Looks, share: float, how: str, seed: int) -> Judge:
+    """Of "random" and "all" the judge is asked about every pair, and answers where it is meant to."""
+    number = allowed(len(replay.pairs), share)
+    of = at_random(replay.matches, number, seed=seed) if how == "random" else replay.pairs
+    options = JudgeSection(model="drawn", retries=0, batch_size=4096, budget=share if how == "budget" else None)
+    # As if on a server, so that nobody looks for weights.
+    return Judge("drawn", "http://drawn.invalid", "", Drawn(replay, drawn, frozenset(of)), RUBRIC, options, seed)
+
+
+def replayed(replay: Replay, asked: Judge, on_flip: str, folder: Path) -> Outcome:
+    """The judge's verdicts through the project's stages, in a copy of the store."""
     folder.mkdir()
     replay.store.fork(folder)
-    path = folder / "verdicts.jsonl"
-    word = {1.0: "keep", 0.0: "flip", 0.5: "tie"}
-    path.write_text("".join(json.dumps({"pair_id": p, "verdict": word[said[p]]}) + "\n" for p in chosen))
-    options = CorrectSection(recorded=str(path))
+    options = CorrectSection(judge=asked.options, on_flip=on_flip)
     with RunStore.open_or_create(folder, {}) as store:
-        correct(store, options, 1, lambda text: (), Face(quiet=True))
+        correct(store, options, 1, lambda text: (), Face(quiet=True), judge=asked)
         fitted = fit(replay.prior, judged(store, replay.prior), options.strength_prior_weight)
         labels = {p.id: (p.label.chosen, p.label.rejected) for p in store.pairs(1)}
     return counted(replay, labels, {cell: fitted.of(cell)[0] for cell in replay.prior})
@@ -215,45 +240,55 @@ def table(replay: Replay, seeds: int, folder: Path) -> tuple[list[str], list[str
         f"{family.name}: {', '.join(f'{m} {s:g}B' for m, s in family.sizes.items())}",
         f"  {number} pairs, the truth of {known:.0f} known: {family.yardstick}; the judge: {family.judge}",
         f"  the prior alone: error {100 * error(before):.1f} %, log loss {before.surprise.sum() / known:.3f}",
-        f"  {'judge':8}{'judged':>7}{'':4}{'':10}{'error':>8}{'left':>8}{'strengths':>11}{'log loss':>10}   budget less random, error",
+        f"  {'':29}{'turn':^37}{'drop':^37}",
+        f"  {'judge':8}{'judged':>7}{'':4}{'':10}"
+        + f"{'error':>7}{'left':>8}   budget less random" * 2
+        + "  strengths  log loss",
     ]
     claims = []
     for name, coin in (("judge", 0.0), ("noisy", COIN)):
-        said = [verdicts(replay, coin, seed) for seed in range(seeds)]
-        falling = {how: [error(before)] for how in ("budget", "random")}
+        drawn = [looks(replay, coin, seed) for seed in range(seeds)]
+        falling = {(how, flip): [error(before)] for how in ("budget", "random") for flip in FLIPS}
         for share in SHARES:
             found = {}
             for how in ("budget", "random") if share < 1 else ("all",):
-                each = [
-                    replayed(
-                        replay, said[s], choose(replay, said[s], share, how, s), folder / f"{coin}-{share}-{how}-{s}"
+                for flip in FLIPS:
+                    part = folder / f"{coin}-{share}-{how}-{flip}"
+                    part.mkdir()
+                    found[how, flip] = mean(
+                        [
+                            replayed(replay, judge(replay, drawn[s], share, how, s), flip, part / str(s))
+                            for s in range(seeds)
+                        ]
                     )
-                    for s in range(seeds)
-                ]
-                found[how] = mean(each)
-            for how, outcome in found.items():
-                apart = ""
-                if how == "random":
-                    apart = interval(error(found["budget"], counts) - error(outcome, counts))
-                lines.append(
-                    f"  {name:8}{share:7.0%}    {how:10}{100 * error(outcome):7.1f}%{outcome.left.sum() / known:8.1%}"
-                    f"{outcome.by_strengths.sum() / known:11.1%}{outcome.surprise.sum() / known:10.3f}   {apart}"
-                )
-            for how, errors in falling.items():
-                errors.append(error(found.get(how, found.get("all"))))
+                line = f"  {name:8}{share:7.0%}    {how:10}"
+                for flip in FLIPS:
+                    outcome = found[how, flip]
+                    apart = ""
+                    if how == "random":
+                        apart = interval(error(found["budget", flip], counts) - error(outcome, counts))
+                    line += f"{100 * error(outcome):6.1f}%{outcome.left.sum() / known:8.1%}   {apart:18}"
+                # Verdicts, and so what they teach, are the same in both.
+                lines.append(line + f"{outcome.by_strengths.sum() / known:11.1%}{outcome.surprise.sum() / known:10.3f}")
+            for (how, flip), errors in falling.items():
+                errors.append(error(found[how if share < 1 else "all", flip]))
             if share <= 0.25:
-                difference = error(found["budget"], counts) - error(found["random"], counts)
-                better = "better" if difference.mean() < 0 else "WORSE"
-                sure = (
-                    "surely" if np.quantile(difference, 0.975) < 0 or np.quantile(difference, 0.025) > 0 else "perhaps"
-                )
-                claims.append(f"{family.name}, {name}, {share:.0%}: budget {sure} {better} than random")
-        for how, errors in falling.items():
+                claims += [better(family, name, share, flip, found, counts) for flip in FLIPS]
+        for (how, flip), errors in falling.items():
             falls = all(later < earlier for earlier, later in pairwise(errors))
             claims.append(
-                f"{family.name}, {name}, {how}: label error {'falls' if falls else 'DOES NOT FALL'} at every step"
+                f"{family.name}, {name}, {flip}, {how}: label error {'falls' if falls else 'DOES NOT FALL'} at every budget"
             )
     return lines, claims
+
+
+def better(family: Family, name: str, share: float, flip: str, found: dict, counts: np.ndarray) -> str:
+    difference = error(found["budget", flip], counts) - error(found["random", flip], counts)
+    low, high = np.quantile(difference, [0.025, 0.975])
+    return (
+        f"{family.name}, {name}, {flip}, {share:.0%}: budget {'surely' if high < 0 or low > 0 else 'perhaps'} "
+        f"{'better' if difference.mean() < 0 else 'WORSE'} than random"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

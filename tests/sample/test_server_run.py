@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 
 import pytest
@@ -55,6 +56,16 @@ def test_a_run_with_a_server_and_a_key(tiny, tmp_path, server, monkeypatch, caps
     assert KEY not in printed.out + printed.err
     for path in output.rglob("*"):
         assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_a_run_within_an_event_loop_as_in_a_notebook(tiny, tmp_path, server):
+    async def cell():
+        return run(tiny, tmp_path / "out", cells(server.url))
+
+    assert asyncio.run(cell()) == 0
+    with RunStore.open_read_only(tmp_path / "out") as store:
+        assert store.query("SELECT count(*) FROM arrivals") == [(10,)]
+        store.balance(1)
 
 
 def test_a_server_that_fails_in_between_costs_nothing_that_came(tiny, tmp_path, server, capsys):

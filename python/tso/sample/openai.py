@@ -7,9 +7,10 @@ that was paid for. What is sent and read is in reply.py, how calls are made in c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from tso.errors import ModelError
 from tso.records import Decoding
@@ -19,6 +20,7 @@ from tso.sample.endpoint import Endpoint
 from tso.sample.probe import Found, ask, probe
 from tso.sample.reply import Reply
 
+T = TypeVar("T")
 Arrived = Callable[[int, Reply], None]
 
 PROBE_RETRIES = 3  # nobody should wait long to hear that a server is not there
@@ -53,11 +55,11 @@ class OpenAISampler:
         known_as: the server's own name for the model when the run began. Raises ModelError when it is another one now,
         and ServerError when an answer cannot be had; those under way are waited for before.
         """
-        asyncio.run(self._each(self.endpoints[model], requests, arrived, known_as))
+        _run(lambda: self._each(self.endpoints[model], requests, arrived, known_as))
 
     def probe(self, model: str, decoding: Decoding) -> Found:
         """What the server says and can, tried once in a process. Raises ModelError, ConfigError or ServerError."""
-        return asyncio.run(self._probe(self.endpoints[model], decoding))
+        return _run(lambda: self._probe(self.endpoints[model], decoding))
 
     async def _probe(self, endpoint: Endpoint, decoding: Decoding) -> Found:
         if (endpoint, decoding) not in _found:
@@ -75,6 +77,19 @@ class OpenAISampler:
         async with Client(endpoint, self.limits) as client:
             tasks = [asyncio.create_task(ask(client, r, found[r.decoding].dialect)) for r in requests]
             await _gather(client, tasks, [found[r.decoding].model for r in requests], arrived)
+
+
+def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Wait for `work`, in a notebook too: an event loop runs there already in this thread, so it goes to another one."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work())
+    from anyio.from_thread import start_blocking_portal
+
+    with start_blocking_portal() as portal:
+        found: T = portal.call(work)
+    return found
 
 
 async def _gather(client: Client, tasks: list[asyncio.Task[Reply]], names: Sequence[str], arrived: Arrived) -> None:
