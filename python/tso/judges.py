@@ -100,11 +100,12 @@ def _settled_pairs(store: RunStore, judge: str) -> int:
 
 
 def _longer(store: RunStore, said: Mapping[str, str]) -> Share:
-    rows = store.query(
-        "SELECT p.pair_id, length(a.text), length(b.text) FROM pairs p "
-        "JOIN responses a ON a.response_id = p.response_a JOIN responses b ON b.response_id = p.response_b"
-    )
-    won = [(said[name] == "a") == (a > b) for name, a, b in rows if said.get(name) in SIDES and a != b]
+    rows = store.query("SELECT pair_id, response_a, response_b FROM pairs ORDER BY pair_id")
+    pairs = [(said[name], a, b) for name, a, b in rows if said.get(name) in SIDES]
+    texts = store.responses_by_id(side for _, *sides in pairs for side in sides)
+    # Counted here: SQLite's length() ends at the first NUL.
+    gaps = [(side, len(texts[a].text) - len(texts[b].text)) for side, a, b in pairs]
+    won = [(side == "a") == (gap > 0) for side, gap in gaps if gap]
     return Share(sum(won), len(won))
 
 

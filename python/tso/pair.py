@@ -259,7 +259,11 @@ def contradictions(
     new, prompts = {p.id for p in fresh}, {p.prompt_id for p in fresh}
     history = (p for p in store.pairs(purpose=purpose) if p.prompt_id in prompts and p.id not in new)
     old = [p for p in history if p.label.chosen is not None]
-    texts = {**store.responses_by_id(s for p in old for s in (p.response_a, p.response_b)), **responses}
+    sides = (s for p in old for s in (p.label.chosen, p.label.rejected) if s is not None)
+    texts = {
+        **store.responses_by_id(sides),
+        **responses,
+    }  # a side may be a person's edit, which is no answer of the pair
     whole = [*old, *fresh]
     numbers = _group_numbers([p.prompt_id for p in whole])
     found = dedup_pairs(

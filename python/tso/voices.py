@@ -59,13 +59,13 @@ class Heard:
 
     @property
     def people(self) -> str | None:
-        """What more than half of the people say, each by the last verdict; late ones, where there are any, alone count."""
-        return majority(self._counted())
+        """What more than half of the people say, each by the last verdict, late ones too."""
+        return majority(self._of_people())
 
     @property
     def disputed(self) -> bool:
         """People spoke, and no verdict has more than half of them."""
-        return bool(self._counted()) and self.people is None
+        return bool(self._of_people()) and self.people is None
 
     @property
     def in_force(self) -> tuple[str, str] | None:
@@ -73,15 +73,14 @@ class Heard:
 
         None where nobody spoke, or where people disagree.
         """
-        if self._counted():
+        if self._of_people():
             return None if self.people is None else ("human", self.people)
         said = self.machines
         source = "judge" if any(v.source == "judge" for v in self.voices) else "rule"
         return None if said is None else (source, said)
 
-    def _counted(self) -> list[Voice]:
-        people = [v for v in self.voices if v.source == "human"]
-        return [v for v in people if v.late] or people
+    def _of_people(self) -> list[Voice]:
+        return [v for v in self.voices if v.source == "human"]
 
 
 def majority(voices: Iterable[Voice]) -> str | None:

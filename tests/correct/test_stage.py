@@ -2,16 +2,19 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 
 import pytest
-from tso.config import CorrectSection
+from tso.config import CorrectSection, PairSection
 from tso.correct.learn import estimate_noise, learn_strengths
 from tso.correct.learn import judged as contests
 from tso.correct.noise import alike, of_majority
 from tso.correct.stage import correct
+from tso.pair import contradictions
 from tso.progress import Face
 from tso.records import Cell, Decoding, Label, Response
 from tso.store import RunStore, drop_rows, label_rows, merge, response_rows
+from tso.voices import heard
 
 from tests.stores import prompts
 
@@ -128,6 +131,34 @@ def test_a_majority_of_people_decides(store, tmp_path):
     assert (pairs["pa"].label.source, pairs["pa"].label.chosen) == ("human", 2)
     assert pairs["pa"].label.confidence == pytest.approx(2 / 3)
     assert len(store.corrections()) == 6  # nobody's verdict is lost
+
+
+@pytest.mark.parametrize(("answer", "rejected"), [("a", 1), ("b", 2), (None, 1)])
+def test_an_edit_is_better_than_the_answer_that_it_was_made_from(store, tmp_path, answer, rejected):
+    edit = said("pa", "edit", text="stronger", **({"answer": answer} if answer else {}))
+    label = judged(store, tmp_path, [edit])[0]["pa"].label
+    assert (store.responses_by_id([label.chosen])[label.chosen].text, label.rejected) == ("stronger", rejected)
+
+
+def test_an_edited_pair_is_history_like_any_other(store, tmp_path):
+    """The same edit and the same answer once more, in a later iteration: a pair that is there already."""
+    old = judged(store, tmp_path, [said("pa", "edit", text="we like tea and bread")])[0]["pa"]
+    again = replace(old, id="pe", iteration=2)
+    texts = store.responses_by_id([again.label.chosen, again.label.rejected])
+    found = contradictions(store, [again], texts, PairSection(), "train")
+    assert [(pair, reason) for pair, reason, _ in found] == [("pe", "exact")]
+
+
+def test_late_voices_count_with_those_before(store, tmp_path):
+    """pa was called strong over weak by two in time; one who speaks late is outvoted, two more make it a tie."""
+    in_time = [said("pa", "keep", author=a) for a in ("ann", "bob")]
+    judged(store, tmp_path, in_time)
+    for who, ours in (("cy", 1.0), ("dan", 0.5), ("eve", 0.0)):
+        judged(
+            store, tmp_path, [*in_time, said("pa", "flip", author=who)], iteration={"cy": 2, "dan": 3, "eve": 4}[who]
+        )
+        assert [h.people for h in heard(store) if h.pair_id == "pa"] == [{1.0: "a", 0.5: None, 0.0: "b"}[ours]]
+        assert wins(store)["strong", "weak"] == ours + 0.5  # the rule turned pb, and called pc a tie
 
 
 @pytest.mark.parametrize("how", ["drop", "weight"])

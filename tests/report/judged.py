@@ -85,8 +85,7 @@ class Recount:
     def people(self, name):
         """(somebody spoke, what more than half say)"""
         voices = [v for v in self.said[name] if v[0] == "human"]
-        late = [v for v in voices if v[3]]
-        last = {author: what for _, author, what, _ in late or voices}
+        last = {author: what for _, author, what, _ in voices}
         for what in last.values():
             if list(last.values()).count(what) > len(last) / 2:
                 return True, what

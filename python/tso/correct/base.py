@@ -39,7 +39,9 @@ def apply(pair: Pair, correction: Correction | None, options: CorrectSection, ed
         return Outcome(_label(correction, pair.label.chosen, pair.label.rejected, 0.5, options.tie_weight))
     first, second = directed(pair)
     if correction.verdict == "edit":
-        return Outcome(_label(correction, edited, first, correction.confidence, 1.0))
+        # Better than the answer that it was made from; where that is not said, than the one that was called the better.
+        before = {"a": pair.response_a, "b": pair.response_b}.get(correction.answer or "", first)
+        return Outcome(_label(correction, edited, before, correction.confidence, 1.0))
     if correction.verdict == "keep":
         return Outcome(_label(correction, first, second, correction.confidence, 1.0))
     contradicted = options.on_flip == "drop" and correction.source != "human" and pair.label.chosen is not None

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from tso.config import CorrectSection
 from tso.correct.contests import Match, contest, matches
 from tso.correct.noise import LEAST, MOST, error_rates, looks, noise_of
-from tso.correct.people import in_force, majority
 from tso.correct.strengths import Contest, fit, intervals
 from tso.records import Cell, Correction, Pair
 from tso.store import RunStore, metric_rows
+from tso.voices import SIDES, Heard, heard
 
 RESAMPLES = 500  # of the prompts, for the intervals
 COLUMNS = ["iteration", "cell", "prior", "strength", "stderr", "low", "high", "comparisons"]
@@ -44,7 +44,7 @@ def estimate_noise(store: RunStore, options: CorrectSection, iteration: int, cel
     found: dict[str, float] = {}
     pairs = store.pairs(iteration)
     if options.estimate_noise:
-        given = {pair: looks([c for _, c in verdicts]) for pair, verdicts in _given(store, late=False).items()}
+        given = {pair: looks(verdicts) for pair, verdicts in _in_time(store).items()}
         rates = error_rates(list(given.values()))
         unjudged = [p for p in pairs if p.label.source == "prior" and p.label.chosen is not None]
         found = _by_strengths(store, options, unjudged, {c.name: c.prior for c in cells})
@@ -81,27 +81,24 @@ def _by_strengths(
 
 def judged(store: RunStore, known: dict[str, float]) -> list[Contest]:
     """One contest a pair of different cells in `known`, by the verdict in force on it; both bad and edits are none."""
-    given = _given(store, late=True)
-    pairs = store.pairs(dropped=True)
-    outcomes = {p.id: outcome(p, given[p.id]) for p in pairs if p.id in given}
+    outcomes = {h.pair_id: outcome(h) for h in heard(store) if h.voices}
     found = []
-    for match in _matches(store, pairs):
+    for match in _matches(store, store.pairs(dropped=True)):
         value = outcomes.get(match.pair_id)
         if value is not None and match.first in known and match.second in known:
             found.append(contest(match, value))
     return found
 
 
-def _given(store: RunStore, *, late: bool) -> dict[str, list[tuple[int, Correction]]]:
-    """(iteration it came in, verdict) by pair id, in order; with `late` those too that came after their pair's time."""
-    given: dict[str, list[tuple[int, Correction]]] = defaultdict(list)
-    rows = store.query(
-        "SELECT c.iteration, c.iteration > p.iteration FROM corrections c JOIN pairs p USING (pair_id) "
-        "ORDER BY correction_id"
+def _in_time(store: RunStore) -> dict[str, list[Correction]]:
+    """By pair id, in order, the verdicts that came while their pair could still be corrected."""
+    given: dict[str, list[Correction]] = defaultdict(list)
+    late = store.query(
+        "SELECT c.iteration > p.iteration FROM corrections c JOIN pairs p USING (pair_id) ORDER BY correction_id"
     )
-    for (iteration, is_late), correction in zip(rows, store.corrections(), strict=True):
-        if late or not is_late:
-            given[correction.pair_id].append((iteration, correction))
+    for (is_late,), correction in zip(late, store.corrections(), strict=True):
+        if not is_late:
+            given[correction.pair_id].append(correction)
     return given
 
 
@@ -110,16 +107,17 @@ def _matches(store: RunStore, pairs: Sequence[Pair]) -> list[Match]:
     return matches(pairs, {i: cell for i, cell, _ in rows}, {i: tokens for i, _, tokens in rows})
 
 
-def outcome(pair: Pair, given: Sequence[tuple[int, Correction]]) -> float | None:
-    """Whether the label in force is right, by (iteration, verdict) on its pair: 1, 0, or 0.5 where neither side is better.
+def outcome(pair: Heard) -> float | None:
+    """Whether the label in force is right, by all that was said of the pair: 1, 0, or 0.5 where neither side is better.
 
-    The label in force is what the verdicts made of the pair, unless they came when it had been trained on: people have
-    then seen it as it was trained on, and theirs is the last word.
+    People have the last word, those too who spoke when the pair had been trained on. None where nothing was said of the
+    two answers that the label compares: both are bad, or one of them is a person's text.
     """
-    late = [c for iteration, c in given if iteration > pair.iteration]
-    verdict = majority(late) if late else in_force([c for _, c in given]).verdict
-    if verdict is None or verdict.verdict == "tie":
+    if pair.disputed:
         return 0.5
-    if verdict.verdict in ("both_bad", "edit"):
+    said = pair.in_force[1] if pair.in_force else None
+    if said == "tie":
+        return 0.5
+    if said not in SIDES or pair.side == "edit":
         return None
-    return 0.0 if late and verdict.verdict == "flip" else 1.0
+    return float(said == (pair.side or "a"))  # an undecided label reads a over b
