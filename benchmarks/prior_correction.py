@@ -40,6 +40,7 @@ from pathlib import Path
 import numpy as np
 from machine import processor
 from prior_data import Family, beaten, families
+from tso.budgets import allowed
 from tso.config import CorrectSection, JudgeSection, MatrixSection, PairSection
 from tso.correct.budget import at_random
 from tso.correct.calls import Judge
@@ -48,7 +49,6 @@ from tso.correct.learn import judged
 from tso.correct.rubric import RUBRIC
 from tso.correct.stage import correct
 from tso.correct.strengths import fit
-from tso.correct.worth import allowed
 from tso.pair import make_pairs
 from tso.progress import Face
 from tso.records import Cell, Decoding, Message, Pair, Prompt

@@ -90,6 +90,17 @@ def test_what_is_refused_before_sampling_does_not_lock_the_folder(tiny, tmp_path
     assert "holds a run with other settings (training.beta" in err
 
 
+@pytest.mark.parametrize("author", ['"a\\u0000b"', '"' + 65 * "a" + '"', "7", '["ann"]'])
+def test_a_recorded_author_is_one_that_could_be_imported(tmp_path, author):
+    from tso.correct import recorded
+    from tso.errors import DataError
+
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text('{"pair_id": "p1", "verdict": "keep"}\n{"pair_id": "p1", "verdict": "keep", "author": %s}' % author)
+    with pytest.raises(DataError, match="line 2: author"):
+        recorded.load(str(path))
+
+
 @pytest.mark.parametrize("line", ['{"pair_id": "p1", "verdict": "edit", "text": "\\ud800"}', "[" * 100_000])
 def test_recorded_verdicts_that_no_store_could_hold_are_refused(tmp_path, line):
     from tso.correct import recorded

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from tso import cli, config, costs
+from tso import cli, config, costs, matrix
 from tso.errors import ConfigError
 
 NEEDED = ["model.name_or_path=some/model", "data.prompts=prompts.jsonl"]
@@ -80,10 +80,40 @@ def test_costs_are_those_of_the_most_that_can_be_drawn(path):
     assert by_name["big-greedy-n32"] == costs.Cost(20, 20 * 768, 20 * 32)
     assert by_name["policy-0.7"] == costs.Cost(10, 10 * 768, 10 * 100)
     assert by_name["human"] == costs.Cost(10, 0, 0)
-    [*rows, total] = costs.table(found)
+    [*rows, total, moved] = costs.table(found)
     assert len(rows) == len(by_name)
     for name in ("draws", "read", "written"):
-        assert int(total[name].replace(",", "")) == sum(getattr(c, name) for c in by_name.values())
+        assert number(total, name) == sum(getattr(c, name) for c in by_name.values())
+    # One draw of each cell stays where it is; the second of the four cells of `big` may go to where answers are longest.
+    assert number(moved, "written") == number(total, "written") + 10 * (100 - 32)
+    assert (moved["draws"], moved["read"]) == (total["draws"], total["read"])
+
+
+def number(row, name):
+    return int(row[name].replace(",", ""))
+
+
+@pytest.mark.parametrize("still", ["update.budgets=false", "run.iterations=1", "matrix.min_draws=2"])
+def test_draws_that_cannot_move_cost_no_more(path, still):
+    assert costs.table(config.load(path, [*NEEDED, still]))[-1]["cell"] == "total an iteration"
+
+
+@pytest.mark.parametrize(("budget", "pairs"), [("null", 40), ("0.25", 10), ("7", 7)])
+def test_a_judge_costs_its_calls(path, budget, pairs):
+    words = ["sample.prompts_per_iteration=10", "pair.max_pairs=4", "sample.max_new_tokens=100"]
+    words += ["correct.judge={model: start, votes: 3, temperature: 1, retries: 1}", f"correct.judge.budget={budget}"]
+    row = costs.table(config.load(path, [*NEEDED, *words]))[-1]
+    assert (row["cell"], row["model"]) == ("judge", "start")
+    calls = pairs * 2 * 3 * 2
+    assert [number(row, n) for n in ("draws", "read", "written")] == [calls, calls * (768 + 200), calls * 160]
+
+
+@pytest.mark.parametrize("model", ["policy", "reference", "previous", "policy@1", "human"])
+@pytest.mark.parametrize("given", ["scale: 70", "family: zzz"])
+def test_the_runs_own_model_and_people_are_of_no_size_of_their_own(model, given):
+    found = config.load(None, [*NEEDED, f"matrix.cells=[{{name: a}}, {{name: b, model: {model}, {given}}}]"])
+    with pytest.raises(ConfigError, match=f"cell 'b' has a {given.split(':')[0]}"):
+        matrix.check(found)
 
 
 def test_the_command_prints_the_table_before_anything_runs(tmp_path, monkeypatch, capsys):

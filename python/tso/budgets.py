@@ -1,4 +1,4 @@
-"""How many draws each cell gets of a number that is to be spent. The arithmetic is Rust's (`tso._core.allot`).
+"""How a budget is spent: draws among cells, by the arithmetic of Rust (`tso._core.allot`), and a judge's pairs.
 
 Does not know where weights come from: yields, strengths or a person's choice.
 """
@@ -31,3 +31,10 @@ def budgets(total: int, weights: Mapping[str, float], floor: int | Mapping[str, 
             raise DataError(f"the weight of cell {cell!r} is {weight}; give a number of at least 0")
     floors = [by_cell.get(cell, 0) for cell in weights]
     return dict(zip(weights, allot(total, [float(w) for w in weights.values()], floors), strict=True))
+
+
+def allowed(pairs: int, budget: float | None) -> int:
+    """How many of so many pairs a budget allows: None all, up to 1 a share, rounded up, and above a number."""
+    if budget is None:
+        return pairs
+    return min(pairs, math.ceil(budget * pairs - 1e-9) if budget <= 1 else int(budget))

@@ -167,7 +167,9 @@ def _matrix(words: Sequence[str]) -> int:
     config = settings(words)
     matrix.check(config)
     face = Face()
-    title = "the model matrix, and the most tokens an iteration reads and writes"
+    title = (
+        "the model matrix, and the most that an iteration draws, reads and writes, in tokens; a judge's calls as draws"
+    )
     face.table(title, costs.COLUMNS, costs.table(config), words=costs.WORDS)
     face.say(f"{config.sample.prompts_per_iteration} prompts an iteration, {config.run.iterations} iterations")
     return 0

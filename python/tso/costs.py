@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from tso.budgets import allowed
 from tso.config import CellSection, Config
 from tso.matrix import EARLIER, decoding_of
 from tso.models import is_gguf
@@ -37,11 +38,42 @@ def cost(spec: CellSection, config: Config) -> Cost:
 
 
 def table(config: Config) -> list[dict[str, str]]:
-    """Rows of COLUMNS, a cell each, and their total."""
+    """Rows of COLUMNS: a cell each, their total, what it may come to when budgets have moved draws, and the judge."""
     costs = [cost(spec, config) for spec in config.matrix.cells]
     rows = [_row(spec, one, config) for spec, one in zip(config.matrix.cells, costs, strict=True)]
     total = Cost(*(sum(getattr(one, name) for one in costs) for name in ("draws", "read", "written")))
-    return [*rows, {"cell": "total an iteration", **_counts(total)}]
+    rows.append({"cell": "total an iteration", **_counts(total)})
+    moved = _moved(config, total)
+    if moved.written > total.written:
+        rows.append({"cell": "at most, once draws move", **_counts(moved)})
+    if config.correct.judge.model is not None:
+        model = config.correct.judge.model
+        rows.append({"cell": "judge", "model": model, **_counts(judge_cost(config))})
+    return rows
+
+
+def _moved(config: Config, total: Cost) -> Cost:
+    """The total where budgets have moved every draw that they may to the cell with the longest answers."""
+    if not config.update.budgets or config.run.iterations == 1:
+        return total
+    models = [c for c in config.matrix.cells if c.model != "human" and c.draws > 0]
+    lengths = [decoding_of(c, config.sample.max_new_tokens).max_new_tokens for c in models]
+    least = [min(c.draws, config.matrix.min_draws) for c in models]
+    free = sum(c.draws for c in models) - sum(least)
+    answer = sum(n * length for n, length in zip(least, lengths, strict=True)) + free * max(lengths, default=0)
+    return Cost(total.draws, total.read, answer * config.sample.prompts_per_iteration)
+
+
+def judge_cost(config: Config) -> Cost:
+    """The calls of a judge on as many pairs as can be made, each in both orders, with all retries.
+
+    Read: the prompt and two answers at their limits; the rubric, and answers of people that are longer, come on top.
+    """
+    judge = config.correct.judge
+    pairs = allowed(config.sample.prompts_per_iteration * config.pair.max_pairs, judge.budget)
+    calls = 2 * judge.votes * pairs * (1 + judge.retries)
+    longest = max(decoding_of(c, config.sample.max_new_tokens).max_new_tokens for c in config.matrix.cells)
+    return Cost(calls, calls * (config.data.max_prompt_tokens + 2 * longest), calls * judge.max_new_tokens)
 
 
 def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:

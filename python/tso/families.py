@@ -11,6 +11,18 @@ from tso.config import CellSection, Config
 from tso.errors import ConfigError
 
 
+def check_own(cells: Iterable[CellSection]) -> None:
+    """Raises ConfigError for a cell that gives a size or family to the run's own model, at whatever stage, or to people.
+
+    The same weights under another decoding would otherwise count as another model, of another strength.
+    """
+    for cell in cells:
+        given = [name for name in ("scale", "family") if getattr(cell, name) is not None]
+        if given:
+            whose = "people have none" if cell.model == "human" else f"it is the run's own model: set model.{given[0]}"
+            raise ConfigError(f"cell {cell.name!r} has a {given[0]}, and {whose}; leave it out")
+
+
 def check_sizes(config: Config, others: Iterable[CellSection]) -> None:
     """Raises ConfigError for a cell whose prior would come from its size, though it is not of the start model's family.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from tso.budgets import budgets as divide
 from tso.config import CellSection, Config
 from tso.errors import ConfigError
-from tso.families import check_sizes
+from tso.families import check_own, check_sizes
 from tso.models import is_gguf
 from tso.records import Cell, Decoding
 from tso.sample.endpoint import endpoint_of, endpoints, on_server
@@ -55,7 +55,9 @@ def check(config: Config) -> None:
             raise ConfigError(
                 f"cell {spec.name!r}: {spec.model} never answers; with run.iterations={last + 1} the last is policy@{last}"
             )
-    check_sizes(config, [c for c in config.matrix.cells if c.model not in WORDS and not EARLIER.fullmatch(c.model)])
+    own = [c for c in config.matrix.cells if c.model in WORDS or EARLIER.fullmatch(c.model)]
+    check_own(own)
+    check_sizes(config, [c for c in config.matrix.cells if c not in own])
     endpoints(config.matrix.cells)
     for name in (n for n in others(config) if not Path(n).is_dir() and not on_server(n)):
         if is_gguf(name):

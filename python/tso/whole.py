@@ -17,7 +17,9 @@ def write_text(path: Path, text: str) -> None:
             out.flush()
             os.fsync(out.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as err:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
+        if isinstance(err, OSError):
+            raise OSError(err.errno, err.strerror, str(path)) from err  # the kind follows from errno
         raise

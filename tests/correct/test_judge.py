@@ -1,10 +1,10 @@
 """An AI judge in the correct stage: what it corrects, what the swap of the answers exposes, and that nothing is asked twice."""
 
 import pytest
+from tso.budgets import allowed
 from tso.config import CorrectSection
 from tso.correct import calls
 from tso.correct.stage import correct
-from tso.correct.worth import allowed
 from tso.errors import DataError
 from tso.progress import Face
 from tso.records import Correction

@@ -111,6 +111,26 @@ def test_rounds_reasons_and_times_stay_in_our_own_format(empty):
     assert json.loads(path.read_text())[0]["responses"]["better"][0]["value"] in ("left", "right")
 
 
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_run_that_is_given_its_own_export_stays_as_it_is(empty, kind, tmp_path):
+    """Rounds, reasons and confidence too, of which Argilla and Label Studio know nothing."""
+    run = copy(empty, "own")
+    with Ledger.annotate(run / FILE) as ledger:
+        for pair, who, round, word in (("p00", "ann", 0, "a"), ("p00", "ann", 1, "b"), ("p01", "bob", 1, "tie")):
+            ledger.say([(pair, who, round, word, None, None, f"because {word}", 0.75, None, None, None)])
+    before = said(run)
+    export_file(run, tmp_path / "file", kind)
+    found = import_file(run, tmp_path / "file", kind)
+    assert (found.new, found.changed) == (0, 0)
+    assert said(run) == before
+    # What was changed there takes the place of what was last said, and of nothing else.
+    if kind == "argilla":
+        changed = (tmp_path / "file").read_text("utf-8").replace('"value": "tie"', '"value": "both_bad"')
+        (tmp_path / "file").write_text(changed, "utf-8")
+        assert import_file(run, tmp_path / "file", kind).changed == 1
+        assert said(run) == [*before[:2], ("p01", "bob", "both_bad", None, None, 1)]
+
+
 def test_what_is_exported_is_what_correct_recorded_reads(empty):
     run = everything(copy(empty, "recorded"))
     path = empty.parent / "recorded.jsonl"
@@ -223,6 +243,8 @@ def record(pair="p00", left="a0", right="b0", **questions):
         ("labelstudio", [task(right="other", better={"selected": "left"})], "record 2: its two texts"),
         ("labelstudio", [task(neither={"choices": ["tie", "both_bad"]})], "record 2: choices has 2 values"),
         ("labelstudio", [task(better={"selected": "left"}, neither={"choices": ["tie"]})], "chose a side, and tie as well"),
+        ("labelstudio", [task(left=[], better={"selected": "left"})], "record 2: its two texts"),
+        ("argilla", [record(left={}, better="left")], "record 2: its two texts are not those of the pair"),
         ("labelstudio", [task()], "record 2: an annotation of 'ann@x' says nothing"),
         ("labelstudio", [{"data": {"pair_id": "p00"}, "annotations": [5]}], "record 2: an annotation has to be an object"),
     ],
@@ -295,6 +317,14 @@ def test_a_file_that_cannot_be_read_and_pairs_that_are_not_there(empty, tmp_path
     with pytest.raises(DataError, match="no pairs of iteration 7"):
         export_file(empty, tmp_path / "out", iteration=7)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_cannot_be_written_is_named_as_it_was_given(empty, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for place in (tmp_path / "folder", tmp_path / "nowhere" / "x"):
+        with pytest.raises(OSError, match=f"{place}'$"):
+            export_file(empty, place)
+    assert [p.name for p in tmp_path.rglob("*")] == ["folder"]
 
 
 def test_importing_works_beside_a_run_and_meets_a_change_of_the_moment_with_a_conflict(empty, monkeypatch):

@@ -5,6 +5,7 @@ Model text travels as JSON strings and is put into the page as text by page.js; 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -64,6 +65,8 @@ def application(desk: Desk, token: str, people: Collection[str] = ()) -> ASGIApp
                 body = await _body(request)
             except ClientDisconnect:
                 return Response(status_code=400)
+            except asyncio.CancelledError:
+                return Response(status_code=503)  # the page was ended while a request was still coming in
             except _Refused as err:
                 return _told(str(err), err.status)
             return await run_in_threadpool(_carry_out, desk, people, work, body)

@@ -95,6 +95,8 @@ class Desk:
     def _check_edit(self, pair: str, answer: str, text: str) -> None:
         if not text.strip():
             raise DataError("the edited answer is empty")
+        if any("\ud800" <= c <= "\udfff" for c in text):
+            raise DataError("the edited answer holds half of a character (a lone surrogate); take it out")
         if len(text) > LONGEST_TEXT:
             raise DataError(f"the edited answer has {len(text)} characters; {LONGEST_TEXT} are allowed")
         column = "response_a" if answer == "a" else "response_b"

@@ -11,11 +11,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 
+from tso.budgets import allowed
 from tso.config import CorrectSection
 from tso.correct import calls, votes
 from tso.correct.base import directed
 from tso.correct.calls import Call, Judge
-from tso.correct.worth import Worth, allowed
+from tso.correct.worth import Worth
 from tso.judges import places
 from tso.progress import Face
 from tso.records import Correction, Pair

@@ -8,6 +8,7 @@ from typing import Any
 
 from tso.errors import DataError
 from tso.records import VERDICTS, Correction
+from tso.verdicts import person
 
 
 def load(path: str) -> list[Correction]:
@@ -46,10 +47,17 @@ def _parse(line: str, where: str) -> Correction:
     answer = row.get("answer")
     if answer not in (None, "a", "b"):
         raise DataError(f"{where}: answer must be a or b, not {answer!r}")
+    author = row.get("author")
+    if author is not None and not isinstance(author, str):
+        raise DataError(f"{where}: author has to be text, not {author!r}")
+    try:
+        author = person(author or "recorded")
+    except DataError as err:
+        raise DataError(f"{where}: author: {err}") from err
     return Correction(
         row["pair_id"],
         "human",
-        str(row.get("author") or "recorded"),
+        author,
         verdict,
         float(confidence),
         str(row.get("reason") or ""),

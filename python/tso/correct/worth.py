@@ -5,7 +5,6 @@ How doubtful a label is, is decided in budget.py; here are the pairs that this l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 
 from tso.config import CorrectSection
@@ -67,10 +66,3 @@ class Worth:
             better = pair.response_a if finding.verdict == "a" else pair.response_b
             return float(better == directed(pair)[0])
         return 0.5 if finding.verdict == "tie" else None
-
-
-def allowed(pairs: int, budget: float | None) -> int:
-    """How many of so many pairs a budget allows: None all, up to 1 a share, rounded up, and above a number."""
-    if budget is None:
-        return pairs
-    return min(pairs, math.ceil(budget * pairs - 1e-9) if budget <= 1 else int(budget))

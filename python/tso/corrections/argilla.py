@@ -136,4 +136,4 @@ def _object(record: Mapping[str, Any], name: str) -> dict[str, Any]:
     return value
 
 
-FORMAT = Format(write, read)
+FORMAT = Format(write, read, last_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tso._core import Ledger
@@ -11,7 +11,7 @@ from tso.corrections import argilla, jsonl, labelstudio
 from tso.corrections.matter import Format, Line, Shown, everything, shown
 from tso.errors import DataError
 from tso.store import FILE, RunStore
-from tso.verdicts import Verdict, person
+from tso.verdicts import Verdict, latest, person
 from tso.whole import write_text
 
 FORMATS: dict[str, Format] = {"jsonl": jsonl.FORMAT, "argilla": argilla.FORMAT, "labelstudio": labelstudio.FORMAT}
@@ -51,11 +51,24 @@ def import_file(folder: Path, path: Path, kind: str = "jsonl", author: str = "im
         store = RunStore(ledger, folder)
         pairs = {s.pair.id: s for s in shown(store)}
         lines = _lines(path, FORMATS[kind], text, pairs, person(author))
-        before = {v.key: v for verdicts in everything(store).values() for v in verdicts}
-        fresh = [line.verdict for line in lines if _differs(line.verdict, before.get(line.verdict.key))]
+        said = everything(store)
+        before = {v.key: v for verdicts in said.values() for v in verdicts}
+        meant = [line.verdict for line in lines]
+        if FORMATS[kind].last_only:
+            last = {v.key[:2]: v for verdicts in said.values() for v in latest(verdicts)}
+            meant = [_completed(verdict, last.get(verdict.key[:2])) for verdict in meant]
+        fresh = [verdict for verdict in meant if _differs(verdict, before.get(verdict.key))]
         ledger.say([row for verdict in fresh for row in _rows(verdict, before.get(verdict.key))])
     changed = sum(v.key in before for v in fresh)
     return Imported(len(fresh) - changed, changed, len(lines) - len(fresh))
+
+
+def _completed(verdict: Verdict, last: Verdict | None) -> Verdict:
+    """With what the file leaves out, from what the person last said: all of it, or the round where it says another thing."""
+    if last is None:
+        return verdict
+    same = (verdict.said, verdict.side, verdict.text) == (last.said, last.side, last.text)
+    return last if same else replace(verdict, round=last.round)
 
 
 def _differs(verdict: Verdict, before: Verdict | None) -> bool:

@@ -85,7 +85,8 @@ def _verdicts(task: Mapping[str, Any], pairs: Mapping[str, Shown], author: str) 
 
 
 def _verdict(shown: Shown, data: Mapping[str, Any], annotation: Mapping[str, Any], author: str) -> Verdict:
-    values = {r.get("from_name"): r.get("value") for r in annotation.get("result", []) if isinstance(r, dict)}
+    results = [r for r in annotation.get("result", []) if isinstance(r, dict) and isinstance(r.get("from_name"), str)]
+    values = {r["from_name"]: r.get("value") for r in results}
     side = _one(values.get("better"), "selected", ("left", "right"))
     neither = _one(values.get("neither"), "choices", NEITHER)
     text = _one(values.get("edit"), "text", None)
@@ -121,4 +122,4 @@ def _author(completed_by: Any, author: str) -> str:
     return completed_by if isinstance(completed_by, str) else f"labelstudio-{completed_by}"
 
 
-FORMAT = Format(write, read)
+FORMAT = Format(write, read, last_only=True)

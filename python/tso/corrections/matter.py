@@ -49,7 +49,7 @@ class Shown:
     def answer_at(self, side: str, left: Any, right: Any) -> str:
         """a or b, for left or right of a file whose texts are these. Raises DataError where they are not the pair's."""
         found = {self.a: "a", self.b: "b"}
-        if {left, right} != {self.a, self.b}:
+        if [left, right] not in ([self.a, self.b], [self.b, self.a]):
             raise DataError("its two texts are not those of the pair")
         return found[left if side == "left" else right]
 
@@ -69,10 +69,11 @@ Read = Callable[[str, Mapping[str, Shown], str], tuple[list[Line], list[str]]]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of file."""
+    """A kind of file. last_only: it holds what each person last said of a pair, without round, reason and confidence."""
 
     write: Write
     read: Read
+    last_only: bool = False
 
 
 def shown(store: RunStore, iteration: int | None = None) -> list[Shown]:
