@@ -96,7 +96,8 @@ def test_a_recorded_author_is_one_that_could_be_imported(tmp_path, author):
     from tso.errors import DataError
 
     path = tmp_path / "verdicts.jsonl"
-    path.write_text('{"pair_id": "p1", "verdict": "keep"}\n{"pair_id": "p1", "verdict": "keep", "author": %s}' % author)
+    line = '{"pair_id": "p1", "verdict": "keep"'
+    path.write_text(f'{line}}}\n{line}, "author": {author}}}')
     with pytest.raises(DataError, match="line 2: author"):
         recorded.load(str(path))
 
