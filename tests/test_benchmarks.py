@@ -79,8 +79,8 @@ def test_the_table_of_prior_correction(tmp_path):
         for share in ("10%", "25%", "50%", "100%")
         for how in (("budget", "random") if share != "100%" else ("all",))
     ]
-    assert "gemma, judge, 25%: budget" in done.stdout
-    assert done.stdout.count("label error") == 4
+    assert "gemma, judge, drop, 25%: budget" in done.stdout
+    assert done.stdout.count("label error") == 8
 
 
 def test_the_table_of_diversity(tmp_path):

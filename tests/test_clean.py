@@ -418,3 +418,46 @@ def test_tables_without_rows_are_told_as_such(run, tmp_path, engine):
     code, said = run("dedup", "in.parquet", "-o", "out.parquet", "--engine", engine)
     assert code == 2
     assert "no row in in.parquet" in said
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_the_tokenizer_does_not_cut_what_is_compared(run, tmp_path, engine):
+    coder = tokenizers.Tokenizer.from_file("tokenizer.json")
+    coder.enable_truncation(6)
+    coder.save("tokenizer.json")
+    rows = [{"text": LONG}, {"text": LONG.replace("nine ten eleven", "two one two")}]
+    lines(tmp_path / "in.jsonl", rows)
+    assert run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--engine", engine)[0] == 0
+    assert read(tmp_path / "o.jsonl") == rows
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_rows_that_cannot_be_compared_are_named(run, tmp_path, engine):
+    ids, text, half = {"text": [1, 2]}, {"text": "one"}, {"text": "one \ud800"}
+    for rows, said in [
+        ([text, half], "in.jsonl line 2: character 4 of the text is half of a surrogate pair"),
+        ([ids, {"text": []}, text], "in.jsonl line 3 holds text where in.jsonl line 1 holds token ids"),
+        ([text, {"text": None}, ids], "in.jsonl line 3 holds token ids where in.jsonl line 1 holds text"),
+    ]:
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        code, found = run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--engine", engine)
+        assert code == 2, found
+        assert said in found
+    lines(tmp_path / "in.jsonl", [{"text": []}, {"text": None}, {"text": []}])
+    assert run("dedup", "in.jsonl", "-o", "o.jsonl", "--engine", engine)[0] == 0
+    assert read(tmp_path / "o.jsonl") == [{"text": []}, {"text": None}]
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_what_a_message_says_does_not_pass_for_the_next_message(run, tmp_path, engine):
+    coder = tokenizers.Tokenizer(tokenizers.models.BPE({chr(i): i for i in range(128)}, []))
+    coder.save("tokenizer.json")
+    one = [{"role": "user", "content": "hello there\nassistant: fine"}]
+    two = [{"role": "user", "content": "hello there"}, {"role": "assistant", "content": "fine"}]
+    rows = [{"text": value} for value in (one, two, "user: hello there\nassistant: fine", two)]
+    lines(tmp_path / "in.jsonl", rows)
+    code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--threshold", "1", "--engine", engine)
+    assert code == 0, said
+    assert read(tmp_path / "o.jsonl") == rows[:3]
+    code, said = run("diversity", "in.jsonl", "--by", "text", "--tokenizer", ".")
+    assert "3 groups" in said

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tso import _core
+from tso._columns import as_tokens
 from tso.dedup import REASONS, Deduped, dedup_pairs, dedup_texts
 from tso.errors import DataError, InternalError
 
@@ -139,6 +140,37 @@ def test_what_cannot_be_read_is_refused(tokens, message):
         dedup_texts(tokens)
 
 
+@given(st.lists(st.none() | st.lists(st.integers(0, 2**32 - 1), max_size=4), max_size=12), st.integers(1, 6))
+def test_python_lists_are_read_in_parts_as_at_once(rows, part):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tso._columns._PART", part)
+        found = as_tokens(rows)
+    assert found.to_pylist() == rows
+    assert found.type == pa.list_(pa.int64())
+
+
+def test_no_part_of_a_python_list_is_more_than_ctrl_c_may_wait_for(monkeypatch):
+    sizes, array = [], pa.array
+
+    def counting(rows, *kind):
+        sizes.append(sum(len(row) for row in rows[:-1] if row))
+        return array(rows, *kind)
+
+    monkeypatch.setattr(pa, "array", counting)
+    as_tokens([[1] * 1000] * 5000 + [[2] * 3_000_000] + [None, []] * 10)
+    assert len(sizes) > 5
+    assert max(sizes) < 1 << 20
+
+
+@pytest.mark.parametrize("part", [1, 100])
+@pytest.mark.parametrize("other", [[1.5], ["a"], [2**63], [True], "text", 2, 1.5])
+def test_rows_of_different_kinds_are_refused_in_whatever_parts(monkeypatch, part, other):
+    monkeypatch.setattr("tso._columns._PART", part)
+    for rows in ([[1], None, other], [other, [], [1]]):
+        with pytest.raises(DataError):
+            dedup_texts(rows)
+
+
 def test_a_null_id_outside_a_slice_is_not_looked_at():
     column = pa.array([[1, None], [2]], type=pa.list_(pa.int64()))
     assert dedup_texts(column.slice(1)).cluster.tolist() == [0]
@@ -152,6 +184,9 @@ def test_a_null_id_outside_a_slice_is_not_looked_at():
         {"threshold": 0.0},
         {"threshold": 1.5},
         {"mode": "fast"},
+        {"mode": None},
+        {"link": None},
+        {"keep": None},
         {"link": "chain"},
         {"keep": "last"},
         {"keep": [1.0]},
@@ -254,6 +289,8 @@ def test_global_scope_needs_prompts_that_match():
     prompts = [prompt, near, [3]]
     assert dedup_pairs(prompts, *sides).cluster.tolist() == [0, 1, 2]
     assert dedup_pairs(prompts, *sides, scope="global").cluster.tolist() == [0, 0, 2]
+    with pytest.raises(DataError, match="scope has to be a word, got None"):
+        dedup_pairs(prompts, *sides, scope=None)
 
 
 def test_columns_of_pairs_have_to_be_equally_long():

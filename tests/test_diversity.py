@@ -245,6 +245,7 @@ def test_picked_pairs_are_unlike_each_other():
         lambda: novelty([[1]], [[-1]]),
         lambda: novelty([[1]], [[1]], ngram=0),
         lambda: select_diverse([[1]], 1, method="nearest"),
+        lambda: select_diverse([[1]], 1, method=None),
         lambda: diversity([[1]], ngram=0),
         lambda: pair_similarity([[1]], [0], [1]),
         lambda: pair_similarity([[1]], [0], [-1]),

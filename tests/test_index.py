@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import textwrap
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -81,13 +83,76 @@ def test_what_cannot_be_used(tmp_path: Path) -> None:
         index.add([[1]])
     with pytest.raises(DataError, match=r"was made with ngram=5, threshold=0\.8, link=component"):
         DedupIndex(path, ngram=4)
-    with pytest.raises(DataError, match="link has to be"):
-        DedupIndex(link="chain")  # type: ignore[arg-type]
+    for link in ("chain", None):
+        with pytest.raises(DataError, match="link has to be"):
+            DedupIndex(link=link)  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="no/such"):
         DedupIndex(tmp_path / "no/such/folder")
     (tmp_path / "other").write_bytes(b"PAR1" + bytes(100))
     with pytest.raises(StoreDamaged, match="does not begin like one"):
         DedupIndex(tmp_path / "other")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_leaves_the_file_to_its_parent(tmp_path: Path) -> None:
+    def refused(index: DedupIndex) -> bool:
+        for use in (lambda: index.add([[9, 9, 9]]), lambda: len(index), index.clusters):
+            try:
+                use()
+            except DataError as error:
+                if "parent process" not in str(error):
+                    return False
+            else:
+                return False
+        return True
+
+    def in_child(test) -> int:
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                code = 0 if test() else 1
+            finally:
+                os._exit(code)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    with DedupIndex(tmp_path / "history") as index, DedupIndex() as here:
+        for own in (index, here):
+            own.add([[1, 2, 3]])
+        assert in_child(lambda: refused(index)) == 0
+        assert in_child(lambda: here.add([[1, 2, 3]]).keep.tolist() == [False]) == 0  # it is the child's own
+        index.add([[8, 8, 8]])
+    with DedupIndex(tmp_path / "history") as index:
+        assert len(index) == 2
+
+
+def test_files_that_are_no_index_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    for content in (b"my shopping list\n", b"\0", bytes(5000)):
+        path.write_bytes(content)
+        with pytest.raises(StoreDamaged, match="no index of tso"):
+            DedupIndex(path)
+        assert path.read_bytes() == content
+    path.write_bytes(b"")
+    with DedupIndex(path) as index:
+        assert len(index) == 0
+
+
+def test_a_lost_batch_is_damage_also_where_it_is_the_last(tmp_path: Path) -> None:
+    path, ends = tmp_path / "history", [0]
+    with DedupIndex(path) as index:
+        for batch in range(5):
+            index.add([[batch, i, 7] for i in range(20)])
+            ends.append(path.stat().st_size)
+    whole = path.read_bytes()
+    for start, end in pairwise(ends):
+        path.write_bytes(whole[:start] + bytes(end - start) + whole[end:])
+        with pytest.raises(StoreDamaged):
+            DedupIndex(path)
+        if start:
+            path.write_bytes(whole[:start])
+            with pytest.raises(StoreDamaged, match="is gone"):
+                DedupIndex(path)
 
 
 def test_killed_while_adding(tmp_path: Path) -> None:

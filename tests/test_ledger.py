@@ -26,6 +26,36 @@ def ledger(path):
         yield ledger
 
 
+def test_numbers_that_do_not_fit_are_refused_by_name(ledger):
+    ledger.write(0, "prompts", 0, "", prompts(1, 0))
+    for seed in (-1, 2**64, 1.5, None, "1"):
+        for call in (
+            lambda seed=seed: ledger.choose_prompts(0, 1, seed),
+            lambda seed=seed: ledger.plan_draws(0, "train", seed, ["p0"], [("policy", 1)], 1),
+            lambda seed=seed: Ledger.draw_seed(seed, 0, "p0", "policy", 0),
+        ):
+            with pytest.raises(errors.DataError, match="run_seed has to be a whole number from 0"):
+                call()
+    with pytest.raises(errors.DataError, match="size has to be a whole number"):
+        ledger.choose_prompts(0, -1, 1)
+    with pytest.raises(errors.DataError, match="batch_size has to be a whole number"):
+        ledger.plan_draws(0, "train", 1, ["p0"], [("policy", 1)], -1)
+    with pytest.raises(errors.DataError, match="iteration -1"):
+        ledger.plan_draws(-1, "train", 1, ["p0"], [("policy", 1)], 1)
+    with pytest.raises(errors.DataError, match=r"a lease of 1e\+?300 s"):
+        ledger.lease(0, "train", 1e300)
+
+
+def test_lists_that_memory_may_not_hold_are_refused(ledger):
+    ledger.write(0, "prompts", 0, "", prompts(1, 0))
+    plan = ledger.plan_draws(0, "train", 1, ["p0"], [("policy", 2**31)], 2**31)
+    with pytest.raises(errors.DataError, match="batch 0 has 2147483648 draws, and a list holds"):
+        plan.batch(0)
+    ledger.plan_draws(1, "train", 1, ["p0"], [("policy", 2**31)], 1)
+    with pytest.raises(errors.DataError, match="2147483648 batches of iteration 1 are pending, and a list holds"):
+        ledger.pending(1, "train")
+
+
 # What goes in comes out
 
 
@@ -55,7 +85,7 @@ def test_a_run_from_plan_to_responses(ledger, path):
             call()
     again = ledger.plan_draws(1, "train", 17, chosen, [("policy", 2, None), ("human", 1, chosen[:1])], 3)
     assert list(again) == list(ledger.plan(1, "train")) == list(plan)
-    with pytest.raises(errors.StoreConflict, match="another plan"):
+    with pytest.raises(errors.StoreConflict, match="another plan .* its seed is 17, and now seed 18 was asked for"):
         ledger.plan_draws(1, "train", 18, chosen, [("policy", 2)], 3)
     assert ledger.pending(1, "train") == [0, 1, 2]
     ledger.record(1, "train", 1, [("hi", b"\1\0\0\0", "stop")])

@@ -68,7 +68,10 @@ def test_what_the_pieces_say_together(folder):
     ]
     assert summary([ids]).ids
     assert summary([ids], column="text").ids
-    assert not summary([text, ids]).ids  # the first value says, as it does in the local run
+    with pytest.raises(DataError, match=r"ids.parquet line 1 holds token ids where .*in.jsonl line 1 holds text"):
+        summary([text, ids])
+    with pytest.raises(DataError, match=r"in.jsonl line 1 holds text where .*ids.parquet line 1 holds token ids"):
+        summary([ids, text])
     many = folder / "many.jsonl"
     many.write_text("no json\n" * 9 + '{"text": null}\n')
     assert summary([many]).bad[-1] == "left out: 4 more lines that hold no row"

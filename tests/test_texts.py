@@ -57,6 +57,64 @@ def test_many_texts_are_encoded_in_batches(tokenizer, monkeypatch, ids):
     assert encode(TEXTS * 3, tokenizer).to_pylist() == ids * 3
 
 
+@pytest.mark.parametrize("how", ["truncation", "padding"])
+def test_texts_are_neither_cut_nor_padded(tokenizer, ids, tmp_path, how):
+    transformers = pytest.importorskip("transformers")
+    own = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    if how == "truncation":
+        own.enable_truncation(4)
+    else:
+        own.enable_padding()
+    own.save(str(tmp_path / "tokenizer.json"))
+    before = own.to_str()
+    for given in (own, tmp_path, transformers.PreTrainedTokenizerFast(tokenizer_object=own)):
+        assert encode(TEXTS, given).to_pylist() == ids
+        rome, oslo = "the history of the city of Rome", "the history of the city of Oslo"
+        assert dedup_texts([rome, oslo], tokenizer=given).keep.all()
+    assert own.to_str() == before, "the caller's own tokenizer was changed"
+
+
+def test_what_cuts_and_cannot_be_copied_is_refused():
+    class Splitter:
+        def pre_tokenize(self, text):
+            text.split(lambda i, piece: [piece])
+
+    own = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a"))
+    own.pre_tokenizer = tokenizers.pre_tokenizers.PreTokenizer.custom(Splitter())
+    assert encode(["a"], own).to_pylist() == [[0]]
+    own.enable_truncation(4)
+    with pytest.raises(DataError, match="cannot be copied .* call its no_truncation"):
+        encode(["a"], own)
+
+
+@pytest.mark.parametrize("size", [1, 30, 1 << 20])
+def test_batches_of_texts_change_nothing(tokenizer, ids, monkeypatch, size):
+    counts = []
+    monkeypatch.setattr("tso.texts._BATCH", size)
+    monkeypatch.setattr("tso.texts._ROWS", 4)
+    assert encode(TEXTS * 3, tokenizer, counts.append).to_pylist() == ids * 3
+    assert sum(counts) == 3 * len(TEXTS)
+
+
+def test_no_batch_holds_more_than_ctrl_c_may_wait_for(monkeypatch):
+    class Counting:
+        def encode_batch_fast(self, batch, add_special_tokens):
+            assert sum(map(len, batch[:-1])) < 1 << 18
+            sizes.append(len(batch))
+            return [tokenizers.Encoding() for _ in batch]
+
+    sizes: list[int] = []
+    monkeypatch.setattr("tso.texts.find_tokenizer", lambda given: Counting())
+    texts = ["long " * 1000] * 200 + ["very long " * 50_000] + [None, ""] * 10_000
+    assert len(encode(texts, None)) == sum(sizes) == len(texts)
+
+
+def test_half_a_surrogate_pair_is_named_with_its_row(tokenizer, monkeypatch):
+    monkeypatch.setattr("tso.texts._ROWS", 2)
+    with pytest.raises(DataError, match="row 3: character 2 of the text is half of a surrogate pair"):
+        dedup_texts(["one", None, "two", "a \ud800"], tokenizer=tokenizer)
+
+
 def test_tokenizers_by_path_and_of_transformers(tokenizer, ids, tmp_path):
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     transformers = pytest.importorskip("transformers")
@@ -98,6 +156,8 @@ def test_a_file_that_is_no_tokenizer(tmp_path):
 
 
 def test_text_without_a_tokenizer_says_what_is_missing():
+    with pytest.raises(DataError, match="row 1 is text"):
+        dedup_texts([[1], "one"])
     for column in (TEXTS, pa.array(TEXTS)):
         with pytest.raises(DataError, match="tokenizer="):
             dedup_texts(column)

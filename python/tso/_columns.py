@@ -6,7 +6,7 @@ Knows nothing of what the columns mean. pyarrow is imported on first use, so tha
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Edges = tuple[bytearray, bytearray, bytearray]
 
+_PART = 1 << 20  # numbers of Python that become Arrow's at a time
 ID_TYPES = (np.int32, np.uint32, np.int64)
 
 
@@ -38,9 +39,7 @@ def as_tokens(tokens: Any, tokenizer: Any = None) -> Any:
     try:
         if isinstance(tokens, tuple) and len(tokens) == 2 and all(isinstance(part, np.ndarray) for part in tokens):
             return _from_offsets(*tokens)
-        # No type is asked for: pyarrow would silently cut 1.5 to 1. What it finds is checked in Rust.
-        column = pa.array(_rows(tokens))
-        return column.cast(pa.list_(pa.int64())) if pa.types.is_null(column.type) else column
+        return _from_rows(_rows(tokens))
     except (pa.ArrowException, OverflowError, TypeError) as error:
         raise DataError(f"tokens have to be one list of token ids (or None) per row: {error}") from error
 
@@ -48,9 +47,46 @@ def as_tokens(tokens: Any, tokenizer: Any = None) -> Any:
 def _rows(tokens: Any) -> list[Any]:
     """One sequence per row. Arrays and tensors become lists; text is refused, since its tokenizer is not known here."""
     rows = [row.tolist() if hasattr(row, "tolist") else row for row in tokens]
-    if any(isinstance(row, str | bytes) for row in rows):
-        raise TypeError("got text; give its tokenizer with tokenizer=...")
+    text = next((number for number, row in enumerate(rows) if isinstance(row, str | bytes)), None)
+    if text is not None:
+        raise TypeError(f"row {text} is text; give its tokenizer with tokenizer=...")
     return rows
+
+
+def _from_rows(rows: list[Any]) -> Any:
+    """An Arrow column, made a part at a time, for Ctrl-C waits for each."""
+    import pyarrow as pa
+
+    plain = pa.list_(pa.int64())
+    # No type is asked for: pyarrow would silently cut 1.5 to 1. What it finds is checked in Rust.
+    parts = [pa.array(rows[start:end]) for start, end in _spans(rows)]
+    kind = next((part.type for part in parts if not _says_nothing(part.type)), plain)
+    parts = [part.cast(kind) if _says_nothing(part.type) else part for part in parts]
+    other = next((part.type for part in parts if part.type != kind), None)
+    if other is not None:
+        raise TypeError(f"some rows are {kind}, and others {other}")
+    if sum(len(part.values) for part in parts if pa.types.is_list(kind)) >= 2**31:
+        return pa.chunked_array(parts, kind)
+    return pa.concat_arrays(parts) if parts else pa.array([], kind)
+
+
+def _spans(rows: list[Any]) -> Iterator[tuple[int, int]]:
+    """Where parts of about `_PART` numbers begin and end."""
+    start = size = 0
+    for number, row in enumerate(rows):
+        size += 1 + (len(row) if isinstance(row, Sized) else 0)
+        if size >= _PART:
+            yield start, number + 1
+            start, size = number + 1, 0
+    if start < len(rows):
+        yield start, len(rows)
+
+
+def _says_nothing(kind: Any) -> bool:
+    """Whether rows of this type are all null or empty."""
+    import pyarrow as pa
+
+    return bool(pa.types.is_null(kind) or (pa.types.is_list(kind) and pa.types.is_null(kind.value_type)))
 
 
 def _from_offsets(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> Any:
@@ -85,6 +121,13 @@ def as_count(name: str, value: Any, least: int = 1) -> int:
     if not least <= number < 2**63:
         raise DataError(f"{name} has to be at least {least} and below 2**63, got {number}")
     return number
+
+
+def as_word(name: str, value: Any) -> str:
+    """Raises DataError for what is no text; which words there are is for Rust to say."""
+    if not isinstance(value, str):
+        raise DataError(f"{name} has to be a word, got {value!r}")
+    return value
 
 
 def as_threads(value: Any) -> int | None:

@@ -144,7 +144,7 @@ class Plan:
         """How many batches the draws are computed in."""
 
     def batch(self, batch: int) -> list[_Draw]:
-        """The draws of a batch."""
+        """The draws of a batch. Raises DataError for more than 4,194,304: go through the plan itself then."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, place: int, /) -> _Draw: ...
@@ -281,7 +281,8 @@ class Ledger:
         """The plan that was laid down. Raises DataError without one."""
 
     def pending(self, iteration: int, purpose: str) -> list[int]:
-        """Batches of a plan that are not recorded, ascending. Raises DataError without a plan."""
+        """Batches of a plan that are not recorded, ascending. Raises DataError without a plan, and for more than
+        16,777,216 of them."""
 
     def free_response_id(self) -> int:
         """The smallest number for a response that no plan has asked for, such as an edited text."""

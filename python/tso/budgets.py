@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
+from tso._columns import as_count
 from tso._core import allot
 from tso.errors import DataError
+
+_ANY = -(2**63)  # whole numbers that are too small are refused in Rust
 
 
 def budgets(total: int, weights: Mapping[str, float], floor: int | Mapping[str, int] = 0) -> dict[str, int]:
@@ -27,10 +31,16 @@ def budgets(total: int, weights: Mapping[str, float], floor: int | Mapping[str, 
     if unknown := [cell for cell in by_cell if cell not in weights]:
         raise DataError(f"cell {unknown[0]!r} has a floor but no weight; give it one, or leave it out")
     for cell, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise DataError(f"the weight of cell {cell!r} is {weight}; give a number of at least 0")
-    floors = [by_cell.get(cell, 0) for cell in weights]
-    return dict(zip(weights, allot(total, [float(w) for w in weights.values()], floors), strict=True))
+        if not _is_number(weight) or not 0 <= weight < math.inf:
+            raise DataError(f"the weight of cell {cell!r} is {weight!r}; give a number of at least 0")
+    floors = [as_count(f"the floor of cell {cell!r}", by_cell.get(cell, 0), _ANY) for cell in weights]
+    shares = allot(as_count("total", total, _ANY), [float(weight) for weight in weights.values()], floors)
+    return dict(zip(weights, shares, strict=True))
+
+
+def _is_number(value: object) -> bool:
+    """NumPy's numbers too."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def allowed(pairs: int, budget: float | None) -> int:

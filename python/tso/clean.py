@@ -173,7 +173,7 @@ def _dedup(
         keep = _scores(source, keep)
     if column is None and source.all_have(fields.SIDES):
         columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
-        parts = [_ids(part, tokenizer, face) for part in columns]
+        parts = [_ids(part, source, tokenizer, face) for part in columns]
         return dedup_pairs(*parts, keep=keep, **options), "prompt, chosen and rejected"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
@@ -186,28 +186,28 @@ def _dedup(
 
 def _tokens(source: Columns, name: str, tokenizer: Any, face: Face) -> Any:
     fields.check_column(name, source.names())
-    return _ids(source.column(name), tokenizer, face)
+    return _ids(source.column(name), source, tokenizer, face)
 
 
 def _history(past: Columns, source: Columns, name: str, tokenizer: Any, face: Face) -> Any:
     fields.check_column(name, past.names())
     column = past.column(name)
-    if bool(fields.holds_ids(column)) != bool(fields.holds_ids(source.column(name))):
+    if fields.holds_ids(column, past.place) != fields.holds_ids(source.column(name), source.place):
         raise DataError(
             f"--history: {name!r} holds token ids on one side and text on the other; both have to be the same"
         )
-    return _ids(column, tokenizer, face)
+    return _ids(column, past, tokenizer, face)
 
 
-def _ids(column: Any, tokenizer: Any, face: Face) -> Any:
+def _ids(column: Any, source: Columns, tokenizer: Any, face: Face) -> Any:
     """Token ids as they are, and those of all else as text."""
-    if fields.holds_ids(column):
+    if fields.holds_ids(column, source.place):
         return column
     fields.check_tokenizer(tokenizer)
     from tso.texts import encode
 
     with face.bar("tokenising", len(column), "texts") as advance:
-        return encode(fields.as_texts(column), tokenizer, advance)
+        return encode(fields.as_texts(column, source.place), tokenizer, advance)
 
 
 def _prompts(source: Columns) -> Any:
@@ -246,7 +246,7 @@ def _groups(source: Columns, by: str | None) -> tuple[list[Any], list[int]]:
     keys: list[Any] = []
     found: list[int] = []
     for value in fields.values(source.column(by)):
-        number = numbers.setdefault((type(value), fields.as_text(value)), len(keys))
+        number = numbers.setdefault((type(value), fields.compared(value)), len(keys))
         if number == len(keys):
             keys.append(value)
         found.append(number)

@@ -19,7 +19,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, edge_table, ints, names
+from tso._columns import (
+    as_count,
+    as_floats,
+    as_ints,
+    as_number,
+    as_threads,
+    as_tokens,
+    as_word,
+    edge_table,
+    ints,
+    names,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,9 +115,8 @@ def dedup_texts(
     word, score = _keep(keep)
     columns = None if groups is None else as_ints("groups", groups)
     search = (as_count("ngram", ngram), as_number("threshold", threshold))
-    found = _core.dedup_texts(
-        as_tokens(tokens, tokenizer), columns, *search, mode, link, word, score, as_threads(threads)
-    )
+    words = (as_word("mode", mode), as_word("link", link), word)
+    found = _core.dedup_texts(as_tokens(tokens, tokenizer), columns, *search, *words, score, as_threads(threads))
     return deduped(found)
 
 
@@ -149,7 +159,8 @@ def dedup_pairs(
     columns = (as_tokens(prompt, tokenizer), as_tokens(chosen, tokenizer), as_tokens(rejected, tokenizer))
     search = (as_count("ngram", ngram), as_number("threshold", threshold))
     length = None if max_length is None else as_count("max_length", max_length, least=0)
-    found, reversals = _core.dedup_pairs(*columns, scope, *search, length, mode, link, word, score, as_threads(threads))
+    within, words = as_word("scope", scope), (as_word("mode", mode), as_word("link", link), word)
+    found, reversals = _core.dedup_pairs(*columns, within, *search, length, *words, score, as_threads(threads))
     return DedupedPairs(*_rows(found), edge_table(reversals))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, floats, ints
+from tso._columns import as_count, as_floats, as_ints, as_number, as_threads, as_tokens, as_word, floats, ints
 from tso.errors import DataError
 
 SCORES = ("distinct", "entropy", "self_bleu", "jaccard")  # whose work grows with the tokens, not with pairs of texts
@@ -126,8 +126,8 @@ def select_diverse(
     Raises DataError for data or options that cannot be used.
     """
     weights = None if quality is None else as_floats("quality", quality)
-    most, n = as_count("k", k, least=0), as_count("ngram", ngram)
-    return ints(_core.select_diverse(as_tokens(tokens, tokenizer), most, method, weights, n, as_threads(threads)))
+    most, word, n = as_count("k", k, least=0), as_word("method", method), as_count("ngram", ngram)
+    return ints(_core.select_diverse(as_tokens(tokens, tokenizer), most, word, weights, n, as_threads(threads)))
 
 
 def pick_pairs(

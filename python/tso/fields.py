@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from tso.errors import DataError
 from tso.rows import Row
+from tso.texts import half_pair
+
+Place = Callable[[int], str]  # where the row with a number in a column stood, in words
 
 SIDES = ("chosen", "rejected")
 TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
 EXACT = 2**53  # the largest whole number up to which a float64 tells neighbours apart
+_ROLE = re.compile(r"\w+")  # such as no mark of a message can be mistaken for
 NAMED = 5  # lines named of those left out
 
 
@@ -71,12 +76,42 @@ def one_table() -> Iterator[None]:
         raise DataError(f"the rows do not fit one Parquet table ({err}); write .jsonl instead") from err
 
 
-def holds_ids(column: Any) -> bool | None:
-    """Whether a column holds lists of whole numbers, as its Arrow type or its first value says; None where it has none."""
+def holds_ids(column: Any, place: Place) -> bool:
+    """Whether a column holds lists of token ids, as its Arrow type or all its values say.
+
+    Raises DataError as `are_all_ids`.
+    """
     if hasattr(column, "type"):
         return are_ids(column.type)
-    first = next((value for value in column if value), None)
-    return None if first is None else isinstance(first, list) and isinstance(first[0], int)
+    found: dict[str, int] = {}
+    for number, value in enumerate(column):
+        if (what := kind(value)) is not None:
+            found.setdefault(what, number)
+    return are_all_ids({what: place(number) for what, number in found.items()})
+
+
+def kind(value: Any) -> str | None:
+    """What a value says of its column: "ids", "text", "empty" (a list; ids where no other is text), None for nothing."""
+    if value is None:
+        return None
+    if not isinstance(value, list):
+        return "text"
+    return ("ids" if isinstance(value[0], int) else "text") if value else "empty"
+
+
+def are_all_ids(places: Mapping[str, str]) -> bool:
+    """Whether a column holds token ids, from where it first has a value of each kind, the earlier kind first.
+
+    Raises DataError where some of its rows hold ids and others text: neither could be compared with the other.
+    """
+    if "ids" in places and "text" in places:
+        said = {"ids": "token ids", "text": "text"}
+        first, other = (what for what in places if what in said)
+        raise DataError(
+            f"{places[other]} holds {said[other]} where {places[first]} holds {said[first]}; a column has to be one or "
+            "the other: mend the row, or take it out"
+        )
+    return bool(places) and "text" not in places
 
 
 def check_tokenizer(tokenizer: Any) -> None:
@@ -88,13 +123,41 @@ def check_tokenizer(tokenizer: Any) -> None:
         )
 
 
-def as_texts(column: Iterable[Any]) -> list[str | None]:
-    """Values as text, None where there is none."""
-    return [None if value is None else as_text(value) for value in column]
+def as_texts(column: Iterable[Any], place: Place) -> list[str | None]:
+    """Values as the texts that are compared (`compared`), None where there is none.
+
+    Raises DataError for what no tokenizer takes, with the place of the row.
+    """
+    return [
+        None if value is None else _encodable(compared(value), number, place) for number, value in enumerate(column)
+    ]
+
+
+def _encodable(text: str, number: int, place: Place) -> str:
+    if (at := half_pair(text)) is None:
+        return text
+    raise DataError(
+        f"{place(number)}: character {at} of the text is half of a surrogate pair, which no tokenizer takes; mend the "
+        "row, or take it out"
+    )
+
+
+def compared(value: Any) -> str:
+    """As `as_text`, but unlike conversations never give the same text, nor do a text and a conversation: what a message
+    says cannot pass for the next message.
+
+    Each message begins with its role in a mark, <~user~>; where <~ stands in what is said, or at the beginning of a
+    text, a further ~ follows it. An empty conversation is an empty text, and a value of another kind its JSON.
+    """
+    if isinstance(value, str):
+        return "<~~" + value[2:] if value.startswith("<~") else value
+    if isinstance(value, list) and all(_is_message(item) and _ROLE.fullmatch(item["role"]) for item in value):
+        return "\n".join(f"<~{item['role']}~> {item['content'].replace('<~', '<~~')}" for item in value)
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else as_text(value)
 
 
 def as_text(value: Any) -> str:
-    """A text as it is, a conversation as its messages, one after the other, anything else as JSON."""
+    """For people: a text as it is, a conversation as its messages, one after the other, anything else as JSON."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -109,7 +172,7 @@ def _is_message(item: Any) -> bool:
     if not isinstance(item, Mapping):
         return False
     said = {name: value for name, value in item.items() if value is not None}
-    return said.keys() == {"role", "content"} and isinstance(said["content"], str)
+    return said.keys() == {"role", "content"} and all(isinstance(part, str) for part in said.values())
 
 
 def first_without_number(column: Iterable[Any]) -> int | None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tso import _core
-from tso._columns import as_count, as_ints, as_number, as_threads, as_tokens, ints
+from tso._columns import as_count, as_ints, as_number, as_threads, as_tokens, as_word, ints
 from tso.dedup import Deduped, Link, deduped
 
 
@@ -27,8 +27,13 @@ class DedupIndex:
         texts have to be compared.
     ngram, threshold, link: as for `dedup_texts`. An index keeps those that it was made with.
 
-    Raises DataError for options that cannot be used or are not those of the file, StoreLocked, StoreDamaged for a file
-    that is no index or was changed since it was written, and the OSError of the kind.
+    A file is an index if it begins like one; one of 0 bytes is begun anew. A last batch that is not whole counts as
+    never added, since a kill can leave one. It is damage where the file's beginning says that the batch was on disk, as
+    it does of every batch but the last one before a kill or a power cut, and where any other batch is not whole.
+
+    Raises DataError for options that cannot be used or are not those of the file and in a forked child, which has to
+    leave the file to its parent, StoreLocked, StoreDamaged for a file that is no index or was changed since it was
+    written, and the OSError of the kind.
     """
 
     def __init__(
@@ -40,13 +45,16 @@ class DedupIndex:
         link: Link = "component",
         threads: int | None = None,
     ) -> None:
-        search = (as_count("ngram", ngram), as_number("threshold", threshold), link)
+        search = (as_count("ngram", ngram), as_number("threshold", threshold), as_word("link", link))
         self._core = _core.DedupIndex(path, *search, as_threads(threads))
 
     def add(
         self, tokens: Any, *, groups: ArrayLike | None = None, tokenizer: Any = None, threads: int | None = None
     ) -> Deduped:
         """Add rows and say what became of each; all of them are added, or none where it fails.
+
+        Ctrl-C is the exception: KeyboardInterrupt can come when the rows are in already, and `len` tells whether they
+        are.
 
         Arguments as for `dedup_texts`, and groups are compared across batches. In the result, `cluster` and `edges` have
         row numbers of the index, and `keep`, `reason` and `cluster` an entry for each row that is added. A row stays if

@@ -53,13 +53,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a piece says of all: the names of its columns in order, whether every row is a pair, which columns of text
-    may hold ids (None: no value says), the scores, the place of the first row without one, and lines left out."""
+    """What a piece says of all: the names of its columns in order, whether every row is a pair, where the columns of
+    text that may be compared first have a value of each kind (`fields.kind`), the scores, the place of the first row
+    without one, and lines left out."""
 
     count: int
     names: tuple[str, ...]
     pairs: bool
-    ids: Mapping[str, bool | None]
+    kinds: Mapping[str, Mapping[str, str]]
     scores: NDArray[np.float64]
     without: str
     bad: tuple[str, ...]
@@ -96,7 +97,7 @@ def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
 def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts:
     count, bad_count, pairs, without = 0, 0, True, ""
     names: dict[str, None] = {}
-    ids: dict[str, bool | None] = {}
+    kinds: dict[str, dict[str, str]] = {}
     bad: list[str] = []
     scores: list[Any] = []
     for values, place, problem in piece.rows():
@@ -108,17 +109,17 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
         names.update(dict.fromkeys(values))
         pairs = pairs and all(side in values for side in fields.SIDES)
         for name in _asked(values, column):
-            if ids.get(name) is None:
-                ids[name] = fields.holds_ids([values[name]])
+            if (kind := fields.kind(values[name])) is not None:
+                kinds.setdefault(name, {}).setdefault(kind, place)
         if score is not None and not without:
             scores.append(values.get(score))
             without = "" if fields.first_without_number(scores[-1:]) is None else place
     held = np.asarray([] if without else scores, np.float64)
-    return Facts(count, tuple(names), pairs, ids, held, without, tuple(bad), bad_count)
+    return Facts(count, tuple(names), pairs, kinds, held, without, tuple(bad), bad_count)
 
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
-    """As for lines, but every row has all columns, and only the first value of one says whether it holds ids."""
+    """As for lines, but every row has all columns, and all values of one are of a kind."""
     types = arrow_files.schema(piece.file)
     names, count, scores, without = tuple(types.names), 0, [np.zeros(0)], ""
     wanted = [score] if score is not None and score in names else []
@@ -130,8 +131,8 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         scores.append(np.asarray([] if without or score is None else found, np.float64))
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
-    ids = {name: fields.are_ids(types.field(name).type) or _holds_ids(piece, name) for name in _asked(names, column)}
-    return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
+    kinds = {name: _kinds(piece, name, fields.are_ids(types.field(name).type)) for name in _asked(names, column)}
+    return Facts(count, names, all(side in names for side in fields.SIDES), kinds, held, without, (), 0)
 
 
 def _asked(names: Iterable[str], column: str | None) -> list[str]:
@@ -139,9 +140,16 @@ def _asked(names: Iterable[str], column: str | None) -> list[str]:
     return [name for name in names if name in (column, *fields.TEXTS)]
 
 
-def _holds_ids(piece: Piece, name: str) -> bool | None:
+def _kinds(piece: Piece, name: str, are_ids: bool) -> dict[str, str]:
+    """Where a column of a table first has a value of each kind; lists of numbers are ids, also where all are null."""
+    found = {"empty": piece.place(0)} if are_ids else {}
     values = (value.as_py() for batch in piece.columns([name]) for value in batch.column(0))
-    return fields.holds_ids(values)
+    for number, value in enumerate(values):
+        if (kind := fields.kind(value)) is not None:
+            found.setdefault(kind, piece.place(number))
+        if kind in ("ids", "text"):
+            break
+    return found
 
 
 def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, score: str | None) -> Summary:
@@ -159,10 +167,12 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     names = dict.fromkeys(name for fact in used for name in fact.names)
     name = column or fields.text_column(names)
     fields.check_column(name, names)
-    says = (fact.ids.get(name) for fact in used)
+    places: dict[str, str] = {}
+    for kind, place in (item for fact in used for item in fact.kinds.get(name, {}).items()):
+        places.setdefault(kind, place)
     return Summary(
         name,
-        next((ids for ids in says if ids is not None), False),
+        fields.are_all_ids(places),
         None if score is None else np.concatenate([fact.scores for fact in used]),
         fields.left_out([line for fact in facts for line in fact.bad], sum(fact.bad_count for fact in facts)),
     )
@@ -170,11 +180,17 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
 
 def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     """The block of a piece and what is known of its rows, as `parts.read_block`; ids where there is no tokenizer."""
+    if piece.is_table and tokenizer is None and _is_arrow(piece, column):
+        return _read(_column(piece, column), piece, column, None)
+    rows = [(values.get(column), place) for values, place, problem in piece.rows() if not problem]
+    found = [value for value, _ in rows]
+    texts = found if tokenizer is None else fields.as_texts(found, lambda number: rows[number][1])
+    return _read(texts, piece, column, tokenizer)
+
+
+def _read(found: Any, piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     try:
-        if piece.is_table and tokenizer is None and _is_arrow(piece, column):
-            return read_block(_column(piece, column))
-        values = [row.get(column) for row, _, problem in piece.rows() if not problem]
-        return read_block(values if tokenizer is None else fields.as_texts(values), tokenizer)
+        return read_block(found, tokenizer)
     except DataError as err:
         raise DataError(f"{piece.file}, column {column!r}: {err}") from err
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from tso.errors import DataError
 
-_BATCH = 8192  # texts encoded at a time: what the encodings hold beside the ids is large
+_BATCH = 1 << 18  # characters encoded at a time: Ctrl-C waits for them, and what encodings hold beside the ids is large
+_ROWS = 8192  # rows that become Python texts, or Arrow's, at a time
 
 
 def encode(texts: Any, tokenizer: Any, advance: Callable[[int], None] = lambda count: None) -> Any:
@@ -25,10 +26,12 @@ def encode(texts: Any, tokenizer: Any, advance: Callable[[int], None] = lambda c
     texts: an Arrow column of strings (any object with `__arrow_c_stream__` or `__arrow_c_array__`), or a list of str
         or None. A list of chat messages is not text; join it first.
     tokenizer: a `tokenizers.Tokenizer`, a fast tokenizer of transformers, or the path of a tokenizer.json or of a
-        folder that holds one.
+        folder that holds one. Truncation and padding that it is set to are left out: texts are compared whole.
     advance: called with the number of texts just encoded.
 
-    Raises DataError for what is neither.
+    Ctrl-C stops it between batches of texts; a single text is encoded to its end.
+
+    Raises DataError for what is neither, and for a text that is no Unicode, with its row.
     """
     import pyarrow as pa
 
@@ -47,9 +50,18 @@ def encode(texts: Any, tokenizer: Any, advance: Callable[[int], None] = lambda c
 
 
 def _batches(column: Any) -> Iterator[list[str]]:
-    """A null is an empty text here: it is masked afterwards."""
-    for start in range(0, len(column), _BATCH):
-        yield [text or "" for text in column.slice(start, _BATCH).to_pylist()]
+    """As many texts as make up a batch's characters, or one. A null is an empty text here: it is masked afterwards."""
+    batch: list[str] = []
+    size = 0
+    for start in range(0, len(column), _ROWS):
+        for text in column.slice(start, _ROWS).to_pylist():
+            batch.append(text or "")
+            size += len(batch[-1])
+            if size >= _BATCH or len(batch) == _ROWS:
+                yield batch
+                batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _strings(texts: Any) -> Any:
@@ -61,10 +73,10 @@ def _strings(texts: Any) -> Any:
         elif hasattr(texts, "__arrow_c_array__"):
             column = pa.chunked_array([pa.array(texts)])
         else:
-            column = pa.chunked_array([pa.array(list(texts), pa.large_string())])
+            column = _of_list(list(texts))
         if pa.types.is_null(column.type):
             column = column.cast(pa.large_string())
-    except (pa.ArrowException, TypeError, UnicodeEncodeError) as error:
+    except (pa.ArrowException, TypeError) as error:
         raise DataError(f"with a tokenizer, a column has to hold one text (or None) per row: {error}") from error
     kind = column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
@@ -74,8 +86,55 @@ def _strings(texts: Any) -> Any:
     return column
 
 
+def _of_list(texts: list[Any]) -> Any:
+    """As an Arrow column, a part at a time, for Ctrl-C waits for each."""
+    import pyarrow as pa
+
+    parts = []
+    for start in range(0, len(texts), _ROWS):
+        part = texts[start : start + _ROWS]
+        try:
+            parts.append(pa.array(part, pa.large_string()))
+        except UnicodeEncodeError as error:
+            row, at = next((i, at) for i, text in enumerate(part, start) if (at := half_pair(text)) is not None)
+            raise DataError(
+                f"row {row}: character {at} of the text is half of a surrogate pair, which no tokenizer takes; mend "
+                "it, or give None for the row"
+            ) from error
+    return pa.chunked_array(parts, pa.large_string())
+
+
+def half_pair(text: Any) -> int | None:
+    """Where a text first holds half of a surrogate pair, which JSON can say and UTF-8 cannot."""
+    try:
+        if isinstance(text, str):
+            text.encode()
+    except UnicodeEncodeError as error:
+        return error.start
+    return None
+
+
 def find_tokenizer(given: Any) -> Any:
-    """The `tokenizers.Tokenizer` that `encode` would use. Raises DataError where there is none."""
+    """The `tokenizers.Tokenizer` that `encode` would use, set to neither cut nor pad.
+
+    Raises DataError where there is none.
+    """
+    found = _find(given)
+    if found.truncation is None and found.padding is None:
+        return found
+    try:
+        own = type(found).from_str(found.to_str())  # the caller's stays as it is
+    except Exception as error:  # the library raises nothing more special than Exception
+        raise DataError(
+            f"the tokenizer is set to cut or pad texts and cannot be copied ({error}); call its no_truncation() and "
+            "no_padding() first"
+        ) from error
+    own.no_truncation()
+    own.no_padding()
+    return own
+
+
+def _find(given: Any) -> Any:
     from tokenizers import Tokenizer
 
     if isinstance(given, Tokenizer):

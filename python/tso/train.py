@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from tso.config import Config
 
 
-def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
-    """Run `work`, turn what it raises into one clear line, and return the exit code."""
+def guarded(work: Callable[[], int], *, debug: bool = False, resumes: bool = True) -> int:
+    """Run `work`, turn what it raises into one clear line, and return the exit code.
+
+    resumes: whether what was finished before it stopped is kept; else it has to begin anew.
+    """
     try:
         return work()
     except KeyboardInterrupt:
-        print("\nstopped; everything finished so far is kept, run again to resume", file=sys.stderr)
+        kept = "everything finished so far is kept, run again to resume" if resumes else "run again, from the beginning"
+        print(f"\nstopped; {kept}", file=sys.stderr)
         return 130
     except InternalError as err:
         return _fault(err, debug)
@@ -39,8 +43,9 @@ def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
         return 2
     except OSError as err:
         if err.errno == 28:  # ENOSPC
+            again = "run again to resume" if resumes else "run again, from the beginning"
             print(
-                f"error: {StoreFull(f'no space left on the device ({err}); free some space and run again to resume')}",
+                f"error: {StoreFull(f'no space left on the device ({err}); free some space and {again}')}",
                 file=sys.stderr,
             )
             return 2

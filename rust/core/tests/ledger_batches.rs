@@ -177,6 +177,8 @@ fn what_cannot_be_chosen_from_is_refused_by_name() {
     let weights = |pairs: &[(&str, f64)]| -> HashMap<String, f64> {
         pairs.iter().map(|(id, weight)| ((*id).into(), *weight)).collect()
     };
+    let error = run.ledger.choose_prompts(-1, 1, 1, &weights(&[])).unwrap_err();
+    assert!(error.to_string().contains("iteration -1"), "{error}");
     for (size, weights, says) in [
         (0, weights(&[]), "size 0"),
         (1, weights(&[("p2", 1.0)]), r#"unknown train prompt "p2""#),

@@ -199,6 +199,35 @@ fn cells_of_one_model_share_batches_prompt_by_prompt() {
 }
 
 #[test]
+fn another_seed_is_named() {
+    let mut run = run_with_prompts(3, 0);
+    run.ledger.plan_draws(request(), &Stop::default()).unwrap();
+    let other = PlanRequest {
+        run_seed: 99,
+        ..request()
+    };
+    let error = run.ledger.plan_draws(other, &Stop::default()).unwrap_err();
+    let said = format!("its seed is {}, and now seed 99 was asked for", request().run_seed);
+    assert!(error.to_string().contains(&said), "{error}");
+}
+
+#[test]
+fn a_list_of_billions_of_batches_is_refused() {
+    let mut run = run_with_prompts(3, 0);
+    let small = PlanRequest {
+        cells: vec![cell("a", u32::MAX)],
+        batch_size: 1,
+        ..request()
+    };
+    run.ledger.plan_draws(small, &Stop::default()).unwrap();
+    let error = run.ledger.pending(1, "train").unwrap_err();
+    assert!(
+        error.to_string().contains("are pending, and a list holds 16777216"),
+        "{error}"
+    );
+}
+
+#[test]
 fn an_empty_plan_is_a_plan() {
     let mut run = run_with_prompts(1, 0);
     let empty = PlanRequest {
@@ -240,6 +269,13 @@ fn what_cannot_be_planned_is_refused_by_name() {
                 ..request()
             },
             "batch size",
+        ),
+        (
+            PlanRequest {
+                iteration: -1,
+                ..request()
+            },
+            "iteration -1; the first one is 0",
         ),
         (
             PlanRequest {

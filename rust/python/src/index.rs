@@ -31,7 +31,7 @@ impl DedupIndex {
             let mut index = open
                 .take()
                 .ok_or_else(|| Error::Invalid("the index is closed; open it again".into()))?;
-            let done = work(&mut index, stop);
+            let done = index.require_process().and_then(|()| work(&mut index, stop));
             *open = Some(index);
             done
         })

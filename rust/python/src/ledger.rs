@@ -87,8 +87,14 @@ impl Ledger {
     }
 
     #[staticmethod]
-    fn draw_seed(run_seed: u64, iteration: i64, prompt_id: &str, cell: &str, draw: u32) -> u64 {
-        core::draw_seed(run_seed, iteration, prompt_id, cell, draw)
+    fn draw_seed(run_seed: &Bound<'_, PyAny>, iteration: i64, prompt_id: &str, cell: &str, draw: u32) -> PyResult<u64> {
+        Ok(core::draw_seed(
+            whole("run_seed", run_seed)?,
+            iteration,
+            prompt_id,
+            cell,
+            draw,
+        ))
     }
 
     #[getter]
@@ -151,10 +157,11 @@ impl Ledger {
         &self,
         py: Python<'_>,
         iteration: i64,
-        size: usize,
-        run_seed: u64,
+        size: &Bound<'_, PyAny>,
+        run_seed: &Bound<'_, PyAny>,
         weights: Option<HashMap<String, f64>>,
     ) -> PyResult<Vec<String>> {
+        let (size, run_seed) = (whole("size", size)? as usize, whole("run_seed", run_seed)?);
         let weights = weights.unwrap_or_default();
         self.with(py, |ledger| ledger.choose_prompts(iteration, size, run_seed, &weights))
     }
@@ -165,18 +172,18 @@ impl Ledger {
         py: Python<'_>,
         iteration: i64,
         purpose: String,
-        run_seed: u64,
+        run_seed: &Bound<'_, PyAny>,
         prompts: Vec<String>,
         cells: Vec<Bound<'_, PyAny>>,
-        batch_size: usize,
+        batch_size: &Bound<'_, PyAny>,
     ) -> PyResult<Plan> {
         let request = PlanRequest {
             iteration,
             purpose,
-            run_seed,
+            run_seed: whole("run_seed", run_seed)?,
             prompts,
             cells: cells.iter().map(to_cell).collect::<PyResult<_>>()?,
-            batch_size,
+            batch_size: whole("batch_size", batch_size)? as usize,
         };
         let plan = call(py, Some(1), |stop| {
             self.locked(|ledger| ledger.plan_draws(request, stop))
@@ -274,11 +281,21 @@ impl Ledger {
     }
 }
 
+/// A whole number that Python gave, refused with its name where it is none or does not fit.
+fn whole(name: &str, value: &Bound<'_, PyAny>) -> PyResult<u64> {
+    value.extract().map_err(|_| {
+        let given = value.repr().map_or_else(|_| "another".into(), |text| text.to_string());
+        to_py(Error::Invalid(format!(
+            "{name} has to be a whole number from 0 to 2**64 - 1, got {given}"
+        )))
+    })
+}
+
 /// Seconds that Python gave; how many are too many is the core's to say.
 fn time(seconds: f64) -> PyResult<Duration> {
     Duration::try_from_secs_f64(seconds).map_err(|_| {
         to_py(Error::Invalid(format!(
-            "a lease of {seconds} s; give a number of seconds above 0"
+            "a lease of {seconds:?} s; give a number of seconds above 0 and at most a week"
         )))
     })
 }

@@ -5,7 +5,13 @@ use std::sync::Arc;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use tso_core::Error;
 use tso_core::ledger::{self as core, Draw};
+
+use crate::error::to_py;
+
+/// A list of more draws than this would take memory beyond what anybody means to spend on it.
+const MOST_LISTED: usize = 1 << 22;
 
 type PyDraw = (i64, Py<PyString>, Py<PyString>, u32, u64, i64);
 
@@ -31,6 +37,13 @@ impl Plan {
             .0
             .batch(batch)
             .ok_or_else(|| PyIndexError::new_err(format!("batch {batch} of a plan of {} batches", self.0.batches())))?;
+        if draws.len() > MOST_LISTED {
+            return Err(to_py(Error::Invalid(format!(
+                "batch {batch} has {} draws, and a list holds {MOST_LISTED} at most; plan smaller batches, or go through \
+                 the plan draw by draw",
+                draws.len()
+            ))));
+        }
         let mut last = None;
         Ok(draws.map(|draw| tuple(py, draw, &mut last)).collect())
     }

@@ -23,6 +23,7 @@ use rusqlite::Params;
 
 use super::journal::Ledger;
 use super::names::unknown;
+use super::plan::check_iteration;
 use super::seeds::{shuffle_key, sits_out};
 use crate::{Error, Result};
 
@@ -33,7 +34,7 @@ impl Ledger {
     /// Weights go by prompt id, from 0 to 1; the default is 1.
     ///
     /// # Errors
-    /// `Invalid` for a size of 0, or a weight outside 0..1 or of an unknown prompt.
+    /// `Invalid` for a negative iteration, a size of 0, or a weight outside 0..1 or of an unknown prompt.
     pub fn choose_prompts(
         &self,
         iteration: i64,
@@ -41,6 +42,7 @@ impl Ledger {
         run_seed: u64,
         weights: &HashMap<String, f64>,
     ) -> Result<Vec<String>> {
+        check_iteration(iteration)?;
         let prompts = self.ids(
             "SELECT prompt_id FROM prompts WHERE split = 'train' ORDER BY position",
             (),

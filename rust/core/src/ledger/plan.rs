@@ -15,6 +15,9 @@ use crate::{Error, Result};
 /// What draws are made for; the schema allows no others.
 const PURPOSES: [&str; 2] = ["train", "evaluate"];
 
+/// A list of more batches than this would take memory beyond what anybody means to spend on it.
+const MOST_PENDING: i64 = 1 << 24;
+
 /// The smallest number that no response has and no plan has given out.
 const FREE_NUMBER: &str = "SELECT 1 + max(
     (SELECT coalesce(max(response_id), 0) FROM responses),
@@ -28,8 +31,8 @@ impl Ledger {
     /// which may be smaller. The plan is unit 0 of stage `plan/<purpose>`.
     ///
     /// # Errors
-    /// `Invalid` for an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0; `Conflict` when
-    /// another plan is recorded; `Stopped`, with nothing written.
+    /// `Invalid` for a negative iteration, an unknown purpose or prompt, a repeated prompt or cell, or a batch size of 0;
+    /// `Conflict` when another plan is recorded; `Stopped`, with nothing written.
     pub fn plan_draws(&mut self, request: PlanRequest, stop: &Stop) -> Result<Plan> {
         check(&request, stop)?;
         if let Some(recorded) = self.reading(|conn| load(conn, request.iteration, &request.purpose))? {
@@ -65,7 +68,7 @@ impl Ledger {
     /// The batches of a plan that are not recorded yet, ascending.
     ///
     /// # Errors
-    /// `Invalid` when nothing is planned for that iteration and purpose.
+    /// `Invalid` when nothing is planned for that iteration and purpose, or more than 16,777,216 batches are pending.
     pub fn pending(&self, iteration: i64, purpose: &str) -> Result<Vec<i64>> {
         self.reading(|conn| {
             let sql = "SELECT batches FROM plans WHERE iteration = ?1 AND purpose = ?2";
@@ -74,6 +77,13 @@ impl Ledger {
             let mut statement = conn.prepare_cached("SELECT unit FROM units WHERE iteration = ?1 AND stage = ?2")?;
             let found = statement.query_map(params![iteration, sampling(purpose)], |row| row.get(0))?;
             let done = found.collect::<rusqlite::Result<HashSet<i64>>>()?;
+            let open = batches - done.len() as i64;
+            if open > MOST_PENDING {
+                return Err(Error::Invalid(format!(
+                    "{open} batches of iteration {iteration} are pending, and a list holds {MOST_PENDING} at most; plan \
+                     larger batches"
+                )));
+            }
             Ok((0..batches).filter(|batch| !done.contains(batch)).collect())
         })
     }
@@ -90,7 +100,16 @@ pub(super) fn sampling(purpose: &str) -> String {
     format!("sample/{purpose}")
 }
 
+/// Refuses an iteration that no run has.
+pub(super) fn check_iteration(iteration: i64) -> Result<()> {
+    if iteration < 0 {
+        return Err(Error::Invalid(format!("iteration {iteration}; the first one is 0")));
+    }
+    Ok(())
+}
+
 fn check(request: &PlanRequest, stop: &Stop) -> Result<()> {
+    check_iteration(request.iteration)?;
     if !PURPOSES.contains(&request.purpose.as_str()) {
         let message = unknown("purpose", &request.purpose, PURPOSES);
         return Err(Error::Invalid(message));
@@ -253,6 +272,17 @@ fn load_cells(conn: &Connection, plan: i64) -> Result<Vec<CellRequest>> {
     Ok(requests)
 }
 
+fn refuse_other_seed(asked: &Plan, recorded: &Plan) -> Result<()> {
+    let (asked, recorded) = (asked.request(), recorded.request());
+    if asked.run_seed == recorded.run_seed {
+        return Ok(());
+    }
+    Err(Error::Conflict(format!(
+        "iteration {} has another plan of draws for {:?}: its seed is {}, and now seed {} was asked for",
+        asked.iteration, asked.purpose, recorded.run_seed, asked.run_seed
+    )))
+}
+
 /// A run that is resumed under other settings must not mix two plans. Requests that differ in words only, such as a
 /// cell without draws, may well ask for the same draws.
 fn refuse_other(request: PlanRequest, recorded: &Plan, stop: &Stop) -> Result<()> {
@@ -260,6 +290,7 @@ fn refuse_other(request: PlanRequest, recorded: &Plan, stop: &Stop) -> Result<()
         return Ok(());
     }
     let asked = Plan::new(request, recorded.first_id())?;
+    refuse_other_seed(&asked, recorded)?;
     let mut at = 0;
     for _ in asked.iter().zip(recorded.iter()).take_while(|(a, b)| a == b) {
         now_and_then(at as usize, stop)?;

@@ -1,7 +1,9 @@
-//! The file of an index: segments, one behind the other, each with a header that says what follows and a checksum.
+//! The file of an index: its front, and segments, one behind the other, each with a header that says what follows and a
+//! checksum.
 //!
 //! A segment's header is written last, once everything else is on disk, so a process that is killed leaves either a whole
-//! segment or a tail that begins with zeros. Such a tail is dropped; anything else that does not fit is damage.
+//! segment or a tail that begins with zeros. Such a tail is dropped, unless the front says that a whole segment was there;
+//! anything else that does not fit is damage.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::Hasher;
@@ -11,16 +13,18 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 use super::IndexOptions;
+use super::front::{self, Unfit};
 use super::segment::Segment;
-use crate::dedup::{Edge, Link};
+use crate::dedup::Edge;
 use crate::error::about;
 use crate::ragged::Texts;
 use crate::{Error, Result};
 
-const MAGIC: [u8; 8] = *b"tsoIndex";
+const MAGIC: [u8; 8] = *b"tsoBatch";
+/// Of a segment; it goes up with the layout.
 const VERSION: u32 = 1;
 /// Bytes of a header. Segments begin at multiples of it, so that no header crosses the border of two disk sectors.
-const HEADER: u64 = 64;
+pub(super) const HEADER: u64 = 64;
 
 /// The file, held for this process.
 #[derive(Debug)]
@@ -30,6 +34,8 @@ pub(super) struct IndexFile {
     options: IndexOptions,
     /// Where the next segment goes.
     end: u64,
+    /// The process that opened it.
+    process: u32,
 }
 
 /// Numbers of a header.
@@ -60,7 +66,13 @@ impl IndexFile {
             file,
             path: path.into(),
             options,
-            end: 0,
+            end: HEADER,
+            process: std::process::id(),
+        };
+        let durable = if length == 0 {
+            found.begin()?
+        } else {
+            found.front(length)?
         };
         let mut segments = Vec::new();
         while let Some(header) = found.header(found.end, length)? {
@@ -71,30 +83,62 @@ impl IndexFile {
             segments.push(found.end);
             found.end = next;
         }
+        if found.end < durable {
+            return Err(found.bad("a batch that was on disk is gone"));
+        }
         Ok((found, segments))
+    }
+
+    /// Writes the front of a new file; what it says of how far batches reach.
+    fn begin(&self) -> Result<u64> {
+        let written = self.note(HEADER).and_then(|()| self.file.sync_data());
+        written.map_err(about(&self.path)).map(|()| HEADER)
+    }
+
+    /// Notes in the front that batches are on disk up to `end`.
+    fn note(&self, end: u64) -> io::Result<()> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        (&self.file).write_all(&front::write(self.options, end))
+    }
+
+    /// What the front says of how far batches reach. Other options than those asked for are the caller's mistake.
+    fn front(&self, length: u64) -> Result<u64> {
+        if length < HEADER {
+            return Err(self.bad("it does not begin like one"));
+        }
+        front::read(&take(&self.bytes(0, HEADER as usize)?, 0), self.options).map_err(|unfit| match unfit {
+            Unfit::Damaged(detail) => self.bad(&detail),
+            Unfit::Options(made) => Error::Invalid(format!(
+                "{} was made with {made}; open it with these, or begin another index",
+                self.path.display()
+            )),
+        })
+    }
+
+    /// A forked child has a copy of what is in memory, and would write over what its parent adds.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] in any process but the one that opened the file.
+    pub fn require_process(&self) -> Result<()> {
+        if self.process == std::process::id() {
+            return Ok(());
+        }
+        Err(Error::Invalid(format!(
+            "{} was opened by the parent process, and only one process can have it open; add its rows there",
+            self.path.display()
+        )))
     }
 
     /// The header at a place; `None` at the end or where a process was killed while it wrote.
     fn header(&self, at: u64, length: u64) -> Result<Option<Header>> {
-        if at + HEADER > length {
-            return Ok(None);
-        }
-        let bytes = self.bytes(at, HEADER as usize)?;
+        let bytes = self.bytes(at, HEADER.min(length.saturating_sub(at)) as usize)?;
         if bytes.iter().all(|&byte| byte == 0) {
             return self.is_tail(at, length).map(|()| None);
         }
-        if bytes[..8] != MAGIC {
-            return Err(self.bad(if at == 0 {
-                "it does not begin like one"
-            } else {
-                "a batch does not begin like one"
-            }));
+        if bytes.len() < HEADER as usize || bytes[..8] != MAGIC {
+            return Err(self.bad("a batch does not begin like one"));
         }
         let word = |place: usize| u64::from_le_bytes(take(&bytes, place));
-        let version = u32::from_le_bytes(take(&bytes, 8));
-        if version != VERSION {
-            return Err(self.bad(&format!("it has version {version}, this tso reads version {VERSION}")));
-        }
         let header = Header {
             rows: word(32),
             edges: word(40),
@@ -104,43 +148,10 @@ impl IndexFile {
         if header.rows.max(header.edges) > u64::from(u32::MAX) || header.tokens > 1 << 48 {
             return Err(self.bad("a batch has impossible numbers"));
         }
-        self.check_options(at, &bytes, &header)?;
+        if self.head(&header)[..] != bytes {
+            return Err(self.bad("a batch has another version or other options than its index"));
+        }
         Ok(Some(header))
-    }
-
-    /// Other options than those asked for are the caller's mistake, unless the batch does not match its checksum.
-    fn check_options(&self, at: u64, bytes: &[u8], header: &Header) -> Result<()> {
-        let mine = self.head(&Header {
-            rows: 0,
-            edges: 0,
-            tokens: 0,
-            checksum: 0,
-        });
-        if mine[12..32] == bytes[12..32] {
-            return Ok(());
-        }
-        let length = self.file.metadata().map_err(about(&self.path))?.len();
-        if at > 0 || HEADER + header.payload() > length || self.checksum(bytes, header)? != header.checksum {
-            return Err(self.bad("a batch does not match its checksum"));
-        }
-        let link = if u32::from_le_bytes(take(bytes, 12)) == Link::Star as u32 {
-            "star"
-        } else {
-            "component"
-        };
-        let (ngram, threshold) = (u64::from_le_bytes(take(bytes, 16)), f64::from_le_bytes(take(bytes, 24)));
-        Err(Error::Invalid(format!(
-            "{} was made with ngram={ngram}, threshold={threshold}, link={link}; open it with these, or begin another index",
-            self.path.display()
-        )))
-    }
-
-    /// Of the first batch, which begins with these bytes.
-    fn checksum(&self, bytes: &[u8], header: &Header) -> Result<u64> {
-        let mut checksum = XxHash3_64::new();
-        checksum.write(&bytes[..56]);
-        checksum.write(&self.bytes(HEADER, header.payload() as usize)?);
-        Ok(checksum.finish())
     }
 
     /// Fails if a whole batch follows somewhere behind zeros, for then they are damage and no unfinished batch.
@@ -198,6 +209,8 @@ impl IndexFile {
         let next = written.map_err(about(&self.path))?;
         let start = self.end + HEADER + (12 * segment.codes.len() + 16 * segment.edges.len()) as u64;
         self.end = next;
+        // Where this fails, the front says less than there is: a loss of this batch would not be noticed, no more.
+        let _ = self.note(next);
         Ok(start)
     }
 
@@ -233,9 +246,7 @@ impl IndexFile {
         let mut bytes = [0; HEADER as usize];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[12..16].copy_from_slice(&(self.options.link as u32).to_le_bytes());
-        bytes[16..24].copy_from_slice(&(self.options.ngram as u64).to_le_bytes());
-        bytes[24..32].copy_from_slice(&self.options.threshold.to_le_bytes());
+        bytes[12..32].copy_from_slice(&front::told(self.options));
         bytes[32..40].copy_from_slice(&header.rows.to_le_bytes());
         bytes[40..48].copy_from_slice(&header.edges.to_le_bytes());
         bytes[48..56].copy_from_slice(&header.tokens.to_le_bytes());
@@ -320,7 +331,7 @@ fn edge(bytes: &[u8]) -> Edge {
     }
 }
 
-fn take<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
+pub(super) fn take<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&bytes[place..place + N]);
     out

@@ -5,6 +5,7 @@
 //! compared.
 
 mod file;
+mod front;
 mod members;
 mod segment;
 mod tokens;
@@ -65,7 +66,8 @@ impl Index {
 
     /// Opens the index in a file, or makes one. No other process can open it until it is dropped.
     ///
-    /// A batch that was being added when its process was killed is not there; those before it are.
+    /// A batch that was being added when its process was killed is not there; those before it are. An empty file is begun
+    /// anew.
     ///
     /// # Errors
     /// [`Error::Invalid`] for options out of range or unlike those of the file; [`Error::Locked`]; [`Error::BadIndex`]
@@ -79,6 +81,17 @@ impl Index {
             index.load(at, stop)?;
         }
         Ok(index)
+    }
+
+    /// Whether this process may use the index: one in a file belongs to the process that opened it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] in a forked child.
+    pub fn require_process(&self) -> Result<()> {
+        match &self.tokens {
+            Tokens::Memory(_) => Ok(()),
+            Tokens::File(file) => file.require_process(),
+        }
     }
 
     fn empty(options: IndexOptions, tokens: Tokens) -> Self {
@@ -121,9 +134,10 @@ impl Index {
     /// have both stayed.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for too many rows or another number of groups; [`Error::DiskFull`]; [`Error::Io`];
-    /// [`Error::Stopped`].
+    /// [`Error::Invalid`] for too many rows, another number of groups or in a forked child; [`Error::DiskFull`];
+    /// [`Error::Io`]; [`Error::Stopped`].
     pub fn add(&mut self, texts: &dyn Texts, groups: Option<&[i64]>, stop: &Stop) -> Result<TextResult> {
+        self.require_process()?;
         if let Some(groups) = groups {
             check_length("groups", groups.len(), texts.rows())?;
         }
