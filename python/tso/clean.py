@@ -171,10 +171,12 @@ def _dedup(
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
-    if column is None and source.all_have(fields.SIDES):
+    if column is None and _are_pairs(source):
         columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
         parts = [_ids(part, tokenizer, face) for part in columns]
-        return dedup_pairs(*parts, keep=keep, **options), "prompt, chosen and rejected"
+        without = _without(parts)
+        more = f", {without:,} of them without one of the three and so left as they are" if without else ""
+        return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
@@ -182,6 +184,27 @@ def _dedup(
     tokens = _tokens(source, name, tokenizer, face)
     found = dedup_texts(tokens, keep=keep, **options)
     return found, _by(name, tokens.null_count if hasattr(tokens, "type") else tokens.count(None))
+
+
+def _without(columns: Sequence[Any]) -> int:
+    """The number of rows with a null in any of some columns of token ids."""
+    nulls = [
+        np.fromiter((value is None for value in column), bool, len(column))
+        if isinstance(column, list)
+        else np.asarray(column.is_null())
+        for column in columns
+    ]
+    return int(np.logical_or.reduce(nulls).sum())
+
+
+def _are_pairs(source: Columns) -> bool:
+    """Raises DataError where some rows are pairs and others are not: texts of theirs would be compared instead."""
+    if source.first(fields.SIDES, having=True) is None:
+        return False
+    without = source.first(fields.SIDES, having=False)
+    if without is not None:
+        raise fields.half_pair(source.place(without))
+    return True
 
 
 def _tokens(source: Columns, name: str, tokenizer: Any, face: Face) -> Any:

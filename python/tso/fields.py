@@ -38,6 +38,14 @@ def text_column(names: Iterable[str]) -> str:
     raise DataError(f"no column of text is known by name among {', '.join(names)}; name one with --column")
 
 
+def half_pair(place: str) -> DataError:
+    """What to say of a row without one of the sides among rows that are pairs."""
+    return DataError(
+        f"{place} has not both {SIDES[0]} and {SIDES[1]}, and other rows are pairs of these; complete it, take it out, or "
+        "name one --column to compare"
+    )
+
+
 def check_column(name: str, names: Iterable[str]) -> None:
     """Raises DataError where there is no such column."""
     names = list(names)

@@ -53,12 +53,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a piece says of all: the names of its columns in order, whether every row is a pair, which columns of text
-    may hold ids (None: no value says), the scores, the place of the first row without one, and lines left out."""
+    """What a piece says of all: the names of its columns in order, whether any row is a pair, the place of the first that
+    is none, which columns of text may hold ids (None: no value says), the scores, the place of the first row without
+    one, and lines left out."""
 
     count: int
     names: tuple[str, ...]
     pairs: bool
+    unpaired: str
     ids: Mapping[str, bool | None]
     scores: NDArray[np.float64]
     without: str
@@ -94,7 +96,7 @@ def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
 
 
 def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts:
-    count, bad_count, pairs, without = 0, 0, True, ""
+    count, bad_count, pairs, unpaired, without = 0, 0, False, "", ""
     names: dict[str, None] = {}
     ids: dict[str, bool | None] = {}
     bad: list[str] = []
@@ -106,7 +108,8 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
             continue
         count += 1
         names.update(dict.fromkeys(values))
-        pairs = pairs and all(side in values for side in fields.SIDES)
+        is_pair = all(side in values for side in fields.SIDES)
+        pairs, unpaired = pairs or is_pair, unpaired or ("" if is_pair else place)
         for name in _asked(values, column):
             if ids.get(name) is None:
                 ids[name] = fields.holds_ids([values[name]])
@@ -114,7 +117,7 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
             scores.append(values.get(score))
             without = "" if fields.first_without_number(scores[-1:]) is None else place
     held = np.asarray([] if without else scores, np.float64)
-    return Facts(count, tuple(names), pairs, ids, held, without, tuple(bad), bad_count)
+    return Facts(count, tuple(names), pairs, unpaired, ids, held, without, tuple(bad), bad_count)
 
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
@@ -131,7 +134,8 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
     ids = {name: fields.are_ids(types.field(name).type) or _holds_ids(piece, name) for name in _asked(names, column)}
-    return Facts(count, names, all(side in names for side in fields.SIDES), ids, held, without, (), 0)
+    pairs = all(side in names for side in fields.SIDES)
+    return Facts(count, names, pairs, "" if pairs else piece.place(0), ids, held, without, (), 0)
 
 
 def _asked(names: Iterable[str], column: str | None) -> list[str]:
@@ -152,10 +156,8 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     without = next((fact.without for fact in used if fact.without), None)
     if score is not None and without is not None:
         raise fields.no_score(score, without)
-    if column is None and all(fact.pairs for fact in used):
-        raise DataError(
-            "these rows are pairs, which --engine local alone compares: name one --column, or leave --engine out"
-        )
+    if column is None:
+        _no_pairs(used)
     names = dict.fromkeys(name for fact in used for name in fact.names)
     name = column or fields.text_column(names)
     fields.check_column(name, names)
@@ -165,6 +167,18 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
         next((ids for ids in says if ids is not None), False),
         None if score is None else np.concatenate([fact.scores for fact in used]),
         fields.left_out([line for fact in facts for line in fact.bad], sum(fact.bad_count for fact in facts)),
+    )
+
+
+def _no_pairs(facts: Sequence[Facts]) -> None:
+    """Raises DataError where rows are pairs, all or some."""
+    if not any(fact.pairs for fact in facts):
+        return
+    for fact in facts:
+        if fact.unpaired:
+            raise fields.half_pair(fact.unpaired)
+    raise DataError(
+        "these rows are pairs, which --engine local alone compares: name one --column, or leave --engine out"
     )
 
 

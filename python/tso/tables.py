@@ -68,8 +68,8 @@ class Columns(Source, Protocol):
     def column(self, name: str) -> Any:
         """Every row's value, None where it has none: a list, or an Arrow column where all are lists of token ids."""
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        """Whether every row has all of these columns."""
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        """The first row that has all of these columns, or with having=False the first that lacks any; None for none."""
 
     def place(self, number: int) -> str:
         """Where a row stood, in words."""
@@ -98,8 +98,9 @@ class Lines:
     def column(self, name: str) -> list[Any]:
         return [row.get(name) for row in self.values]
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in row for row in self.values for name in names)
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        wanted = set(names)
+        return next((i for i, row in enumerate(self.values) if (row.keys() >= wanted) == having), None)
 
     def place(self, number: int) -> str:
         return self.places[number]
@@ -150,8 +151,11 @@ class Tables:
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for _, file, _ in self.files for name in arrow_files.schema(file).names))
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in arrow_files.schema(file).names for _, file, _ in self.files for name in names)
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        """Every row of a file has the file's columns."""
+        wanted = set(names)
+        found = (start for _, file, start in self.files if having == (wanted <= {*arrow_files.schema(file).names}))
+        return next(found, None)
 
     def column(self, name: str) -> Any:
         import pyarrow as pa
