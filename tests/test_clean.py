@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import threading
 from itertools import product
 
 import pyarrow as pa
@@ -445,3 +447,22 @@ def test_tables_without_rows_are_told_as_such(run, tmp_path, engine):
     code, said = run("dedup", "in.parquet", "-o", "out.parquet", "--engine", engine)
     assert code == 2
     assert "no row in in.parquet" in said
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_a_pipe_is_read_once_or_refused(run, tmp_path):
+    content = "".join(json.dumps({"text": ids}) + "\n" for ids in ([1, 2], [1, 2], [3]))
+    for name in ("pipe", "pipe.jsonl"):
+        os.mkfifo(tmp_path / name)
+        writer = threading.Thread(target=(tmp_path / name).write_text, args=(content,))
+        writer.start()
+        code, said = run("dedup", name, "-o", f"{name}.out.jsonl")
+        writer.join()
+        assert code == 0, said
+        assert read(tmp_path / f"{name}.out.jsonl") == [{"text": [1, 2]}, {"text": [3]}]
+    os.mkfifo(tmp_path / "pipe.parquet")
+    for words in (["pipe", "--engine", "disk"], ["pipe.jsonl", "--engine", "disk"], ["pipe.parquet"]):
+        code, said = run("dedup", *words, "-o", "none.jsonl")
+        assert code == 2
+        assert f"input: {words[0]} is no regular file, and can be read only once; save" in said
+    assert not (tmp_path / "none.jsonl").exists()

@@ -81,13 +81,13 @@ class Summary:
 
 
 def cut(paths: Sequence[Path]) -> list[Piece]:
-    """The pieces of files and folders, in the order of their rows. Raises DataError where they cannot be read."""
-    return [
-        Piece(path, file.absolute(), part)
-        for path in paths
-        for file, _ in rows.files(path, option="input")
-        for part in rows.parts(file, PIECE)
-    ]
+    """The pieces of files and folders, in the order of their rows. Raises DataError where they cannot be read, or not
+    twice."""
+    files = [(path, file) for path in paths for file, _ in rows.files(path, option="input")]
+    for _, file in files:
+        if not file.is_file():
+            raise rows.no_file("input", file)
+    return [Piece(path, file.absolute(), part) for path, file in files for part in rows.parts(file, PIECE)]
 
 
 def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
