@@ -13,6 +13,7 @@ from tso.rows import Row
 
 SIDES = ("chosen", "rejected")
 TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
+LISTED = ("removed_reason", "removed_from", "duplicate_of")  # what the list of removed rows says of them
 EXACT = 2**53  # the largest whole number up to which a float64 tells neighbours apart
 NAMED = 5  # lines named of those left out
 
@@ -51,6 +52,13 @@ def check_column(name: str, names: Iterable[str]) -> None:
     names = list(names)
     if name not in names:
         raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
+
+
+def check_free(names: Iterable[str]) -> None:
+    """Raises DataError where rows have a column that the list of removed rows adds."""
+    own = set(names).intersection(LISTED)
+    if own:
+        raise DataError(f"the rows have a column {min(own)!r} already, which the list of removed rows needs; rename it")
 
 
 def are_ids(kind: Any) -> bool:

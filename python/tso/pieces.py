@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tso import arrow_files, fields, rows
 from tso.errors import DataError
 from tso.parts import read_block
+from tso.terminal import plain
 
 PIECE = 32 << 20  # bytes of a file in one piece, about
 
@@ -35,12 +36,12 @@ class Piece:
         """Values, place, and why a line is left out (empty for a row that counts)."""
         whole = self.source.absolute()
         for row in rows.read_file(self.file, self.part):
-            yield row.values, f"{self.source} {row.where(whole)}", fields.problem(row)
+            yield row.values, plain(f"{self.source} {row.where(whole)}"), fields.problem(row)
 
     def place(self, number: int) -> str:
         """Where the row with this number in a piece of a table stands."""
         first = 0 if self.part is None else self.part.first
-        return f"{self.source} {rows.Row(self.file, first + number + 1).where(self.source.absolute())}"
+        return plain(f"{self.source} {rows.Row(self.file, first + number + 1).where(self.source.absolute())}")
 
     def columns(self, names: Sequence[str] | None = None) -> Iterator[Any]:
         """Record batches of a piece of a table."""
@@ -126,7 +127,7 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
     names, count, scores, without = tuple(types.names), 0, [np.zeros(0)], ""
     wanted = [score] if score is not None and score in names else []
     for batch in piece.columns(wanted):
-        found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
+        found = arrow_files.as_python(batch.column(0)) if wanted else [None] * len(batch)
         bad = None if score is None else fields.first_without_number(found)
         if bad is not None and not without:
             without = piece.place(count + bad)
@@ -161,6 +162,7 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     names = dict.fromkeys(name for fact in used for name in fact.names)
     name = column or fields.text_column(names)
     fields.check_column(name, names)
+    fields.check_free(names)
     says = (fact.ids.get(name) for fact in used)
     return Summary(
         name,
@@ -187,7 +189,9 @@ def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     try:
         if piece.is_table and tokenizer is None and _is_arrow(piece, column):
             return read_block(_column(piece, column))
-        values = [row.get(column) for row, _, problem in piece.rows() if not problem]
+        values = (
+            _values(piece, column) if piece.is_table else [row.get(column) for row, _, no in piece.rows() if not no]
+        )
         return read_block(values if tokenizer is None else fields.as_texts(values), tokenizer)
     except DataError as err:
         raise DataError(f"{piece.file}, column {column!r}: {err}") from err
@@ -197,6 +201,15 @@ def _is_arrow(piece: Piece, name: str) -> bool:
     """Whether ids can be read as they are; where the column is not there, there is nothing to read."""
     types = arrow_files.schema(piece.file)
     return name not in types.names or fields.are_ids(types.field(name).type)
+
+
+def _values(piece: Piece, name: str) -> list[Any]:
+    there = name in arrow_files.schema(piece.file).names
+    found = (
+        arrow_files.as_python(batch.column(0)) if there else [None] * len(batch)
+        for batch in piece.columns([name] * there)
+    )
+    return [value for part in found for value in part]
 
 
 def _column(piece: Piece, name: str) -> Any:

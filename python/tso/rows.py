@@ -85,7 +85,7 @@ def read_file(path: Path, part: Part | None = None) -> Iterator[Row]:
         return
     line = 0 if part is None else part.first
     for batch in arrow_files.batches(path, None, part):
-        for values in batch.to_pylist():
+        for values in arrow_files.as_python(batch):
             line += 1
             yield Row(path, line, values)
 
