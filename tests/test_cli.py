@@ -64,6 +64,7 @@ def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 # The call named is over once it has begun, but for a file that says so and a long wait.
 SLOW = """
 import sys, time
@@ -81,7 +82,7 @@ PLACES = {"writing": ("output", "module.write", []), "disk": ("disk_engine", "mo
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_signal_ends_a_command_as_ctrl_c_does(tmp_path, place, number):
     module, call, engine = PLACES[place]
