@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tso
@@ -61,6 +62,7 @@ def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(tmp_path):
         done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 2, done.stderr
         assert "(ulimit -f)" in done.stderr
+        assert f"out.removed{Path(name).suffix} or {name}" in done.stderr
         assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 

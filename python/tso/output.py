@@ -69,9 +69,14 @@ def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 @contextmanager
 def whole(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Other names for files of one kind, which get their own once all are written."""
-    with drafts(*paths, suffix=_suffix(paths[0])) as found:
-        yield tuple(found)
+    """Other names for files of one kind, which get their own once all are written. An OSError names them."""
+    try:
+        with drafts(*paths, suffix=_suffix(paths[0])) as found:
+            yield tuple(found)
+    except OSError as err:
+        if err.filename is None and err.errno is not None:  # as where a disk is full: a write does not say of what
+            raise OSError(err.errno, err.strerror, " or ".join(map(str, paths))) from err
+        raise
 
 
 def _suffix(path: Path) -> str:
