@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "annotate": lambda: people.annotate(args),
         "corrections": lambda: people.corrections(args),
     }
-    return guarded(work[args.command], debug=args.debug)
+    return guarded(work[args.command], debug=args.debug, resumes=args.command not in ("dedup", "diversity"))
 
 
 def _add_pairs(commands: Any) -> None:

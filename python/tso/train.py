@@ -32,19 +32,22 @@ _REFUSED = {
     errno.EROFS: "nothing can be written there; write elsewhere",
     errno.EIO: "the disk or the network behind it failed; look at it, or write elsewhere",
 }
+_ANEW = "run again, from the beginning"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
-def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
+def guarded(work: Callable[[], int], *, debug: bool = False, resumes: bool = True) -> int:
     """Run `work`, turn what it raises into one clear line, and return the exit code.
 
-    SIGTERM and SIGHUP end it as Ctrl-C does, with an exit code of 128 and the signal's number.
+    resumes: whether what was finished before it stopped is kept; else it has to begin anew. SIGTERM and SIGHUP end it as
+    Ctrl-C does, with an exit code of 128 and the signal's number.
     """
     with ended_cleanly() as ending:
         try:
             return work()
         except KeyboardInterrupt:
-            print("\nstopped; everything finished so far is kept, run again to resume", file=sys.stderr)
+            kept = "everything finished so far is kept, run again to resume" if resumes else _ANEW
+            print(f"\nstopped; {kept}", file=sys.stderr)
             return 128 + ending.number
         except InternalError as err:
             return _fault(err, debug)
@@ -53,7 +56,7 @@ def guarded(work: Callable[[], int], *, debug: bool = False) -> int:
         except MemoryError as err:
             return _mistake(f"out of memory ({err or 'no more can be had'}); nothing unfinished was kept")
         except OSError as err:
-            said = _of_the_system(err)
+            said = _of_the_system(err, "run again to resume" if resumes else _ANEW)
             return _fault(err, debug) if said is None else _mistake(said)
         except Exception as err:
             return _fault(err, debug)
@@ -65,10 +68,10 @@ def _mistake(text: str) -> int:
     return 2
 
 
-def _of_the_system(err: OSError) -> str | None:
+def _of_the_system(err: OSError, again: str) -> str | None:
     """What to say of an error of the system that is the user's matter; None for a fault."""
     if err.errno in _FULL:
-        return str(StoreFull(f"no space left on the device ({err}); free some space and run again to resume"))
+        return str(StoreFull(f"no space left on the device ({err}); free some space and {again}"))
     hint = _REFUSED.get(err.errno or 0)
     if hint is None and err.filename is None:
         return None
