@@ -253,3 +253,12 @@ def test_a_column_without_a_name_is_refused(run, tmp_path):
     for words in (["diversity", "in.jsonl"], ["dedup", "in.jsonl", "-o", "o.jsonl"]):
         code, said = run(*words, "--column", "", "--tokenizer", ".")
         assert (code, said) == (2, "error: --column needs a name\n")
+
+
+def test_a_packed_file_is_the_same_for_the_same_rows(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"text": "one"}, {"text": "one"}])
+    for name in ("a", "b"):
+        assert run("dedup", "in.jsonl", "-o", f"{name}.jsonl.gz", "--tokenizer", ".")[0] == 0
+    content = (tmp_path / "a.jsonl.gz").read_bytes()
+    assert content == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert b"part" not in content

@@ -11,7 +11,7 @@ from datetime import date, time
 from decimal import Decimal
 from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 import numpy as np
@@ -92,7 +92,8 @@ def write(
 ) -> int:
     """The rows of `source` that are wanted. more: the columns `names` of the rows at some positions of a chunk.
 
-    Returns how many rows lost a number, as `write_rows`. Raises DataError where the rows have a column of one of these names, or do not fit the kind of file.
+    Returns how many rows lost a number, as `write_rows`. Raises DataError where the rows have a column of one of these
+    names, or do not fit the kind of file.
     """
     found = _wanted(source, wanted, more)
     if not path.name.endswith(".parquet"):
@@ -115,12 +116,17 @@ def write_rows(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
         _write_unknown(path, list(values))
         return 0
     lost = 0
-    with gzip.open(path, "wb") if path.name.endswith(".gz") else path.open("wb") as file:
+    with path.open("wb") as raw, _packed(raw) if path.name.endswith(".gz") else raw as file:
         for row in values:
             line, whole = _line(row)
             lost += not whole
             file.write(line)
     return lost
+
+
+def _packed(raw: IO[bytes]) -> gzip.GzipFile:
+    """As gzip, the same for the same rows: neither the draft's name nor the time is in it."""
+    return gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
 
 
 def _line(row: Mapping[str, Any]) -> tuple[bytes, bool]:
