@@ -32,7 +32,16 @@ FLOORS = (
     ("tso.pair", "tso.correct", "tso.training", "tso.report", "tso.evaluate", "tso.export", "tso.sample.stage"),
     (
         *("tso", "tso.sample", "tso.store", "tso.config", "tso.matrix", "tso.models", "tso.prompts", "tso.rows"),
-        *("tso.dedup", "tso.index", "tso.diversity", "tso._columns", "tso.texts", "tso.progress", "tso.quickstart"),
+        *(
+            "tso.dedup",
+            "tso.index",
+            "tso.diversity",
+            "tso._columns",
+            "tso.texts",
+            "tso.progress",
+            "tso.terminal",
+            "tso.quickstart",
+        ),
         *(
             "tso.caches",
             "tso.fields",

@@ -338,10 +338,37 @@ def test_what_was_compared_is_said(run, tmp_path):
         "2 rows compared by prompt, chosen and rejected"
         in run("dedup", "pairs", "-o", "o.parquet", "--tokenizer", ".")[1]
     )
-    lines(tmp_path / "in.jsonl", [pair, pair, {"text": "hi"}])
+    lines(tmp_path / "in.jsonl", [{"text": "hi"}, {"n": 1}])
     for engine in ("local", "disk"):
         said = run("dedup", "in.jsonl", "-o", f"{engine}.jsonl", "--tokenizer", ".", "--engine", engine)[1]
-        assert "3 rows compared by column 'text', 2 of them without a value" in said
+        assert "2 rows compared by column 'text', 1 of them without a value" in said
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_row_that_is_no_pair_among_pairs_is_named(run, tmp_path, engine):
+    pair = {"prompt": "one", "chosen": "two", "rejected": "three"}
+    (tmp_path / "tables").mkdir()
+    pq.write_table(pa.Table.from_pylist([pair, pair]), tmp_path / "tables" / "a.parquet")
+    pq.write_table(pa.Table.from_pylist([{"text": "one"}]), tmp_path / "tables" / "b.parquet")
+    lines(tmp_path / "half.jsonl", [pair, pair, {"prompt": "one", "chosen": "two"}])
+    lines(tmp_path / "text.jsonl", [{"text": "one"}, pair])
+    words = ("-o", "out.jsonl", "--tokenizer", ".", "--engine", engine)
+    for source, place in [("half.jsonl", "line 3"), ("text.jsonl", "line 1"), ("tables", "b.parquet line 1")]:
+        code, said = run("dedup", source, *words)
+        assert code == 2
+        assert f"{source} {place} has not both chosen and rejected" in said
+    assert not (tmp_path / "out.jsonl").exists()
+    assert run("dedup", "half.jsonl", *words, "--column", "chosen")[0] == 0
+    assert len(read(tmp_path / "out.jsonl")) == 1
+
+
+def test_pairs_with_a_null_are_kept_and_counted(run, tmp_path):
+    pair = {"prompt": "one", "chosen": "two", "rejected": "three"}
+    lines(tmp_path / "in.jsonl", [{**pair, "chosen": None}, {**pair, "chosen": None}, pair])
+    code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".")
+    assert code == 0
+    assert "3 rows compared by prompt, chosen and rejected, 2 of them without one of the three" in said
+    assert len(read(tmp_path / "out.jsonl")) == 3
 
 
 @pytest.mark.parametrize("engine", ["local", "disk"])

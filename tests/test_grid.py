@@ -131,5 +131,7 @@ def test_the_command_prints_the_table_before_anything_runs(tmp_path, monkeypatch
     ):
         assert name in said
     assert list(tmp_path.iterdir()) == []
+    assert cli.main(["matrix", *NEEDED, "matrix.cells=[{name: '[/x] [red]'}, {name: b, model: previous}]"]) == 0
+    assert "[/x] [red]" in capsys.readouterr().out
     assert cli.main(["matrix", *NEEDED, "matrix.cells=[{name: a, model: 'openai:x'}]"]) == 2
     assert "give model: openai:NAME and the server's base_url" in capsys.readouterr().err

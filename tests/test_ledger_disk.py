@@ -220,3 +220,33 @@ def test_a_file_that_cannot_be_written_refuses_a_writer(closed_folder):
     Path(f"{path}.lock").chmod(0o666)
     assert as_nobody(path, "read") == "0"
     assert as_nobody(path, "write").endswith("is not writable")
+
+
+LIMITED = """
+import resource, sys
+from tso import Ledger, errors
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+rows = lambda unit: {"metrics": (["iteration", "step", "name", "value"], [(unit, i, "x" * 500, 1.0) for i in range(400)])}
+with Ledger.create(sys.argv[1], {}) as ledger:
+    ledger.write(0, "u", 0, "", rows(0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, most))
+    try:
+        for unit in range(1, 100):
+            ledger.write(unit, "u", 0, "", rows(unit))
+    except errors.StoreError as err:
+        print(type(err).__name__, err)
+    done = len(ledger.units())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    ledger.write(done, "u", 0, "", rows(done))
+    print(len(ledger.units()) - done, ledger.check())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit is of POSIX")
+def test_a_file_that_may_not_grow_is_said_so_and_takes_back_the_unit(path):
+    done = python(LIMITED, path)
+    assert done.returncode == 0, done.stderr
+    said, after = done.stdout.splitlines()
+    assert said.startswith(f"StoreError the system refused to read or write {path} (")
+    assert "(ulimit -f)" in said
+    assert after == "1 []"

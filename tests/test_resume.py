@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,25 @@ def resumed(monkeypatch, *command):
 
     monkeypatch.setattr(models, "_identities", {})
     return train.main(["--quiet", *command])
+
+
+def test_a_run_that_sigterm_ended_goes_on_to_the_same_end(tiny, tmp_path, monkeypatch, capsys):
+    from tso import loop
+
+    def ended(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        implicit_rewards(*args)
+
+    implicit_rewards = loop.implicit_rewards
+    command = [*words(tiny, tmp_path / "run"), "run.iterations=1", "evaluate.draws=0"]
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "implicit_rewards", ended)
+        assert resumed(monkeypatch, *command) == 143
+    assert "run again to resume" in capsys.readouterr().err
+    assert resumed(monkeypatch, *command) == 0
+    command[command.index(f"run.output_dir={tmp_path / 'run'}")] = f"run.output_dir={tmp_path / 'whole'}"
+    assert resumed(monkeypatch, *command) == 0
+    assert content_hash(tmp_path / "run") == content_hash(tmp_path / "whole")
 
 
 def test_a_run_that_was_stopped_goes_on_elsewhere_and_with_its_own_models_only(tiny, tmp_path, monkeypatch, capsys):

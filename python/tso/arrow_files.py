@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tso.errors import DataError
 
@@ -72,6 +72,19 @@ def count(path: Path) -> int:
         return sum(rows for rows, _ in _groups(path))
     with readable(path, "Arrow", pa.ArrowException), _opened_arrow(path) as (_, batches):
         return sum(map(len, batches))
+
+
+def as_python(values: Any) -> list[Any]:
+    """A column's values, or a batch's rows. Raises DataError where Python has no form for one, as for a far-off date."""
+    import pyarrow as pa
+
+    try:
+        return cast(list[Any], values.to_pylist())
+    except (OverflowError, ValueError, pa.ArrowException) as err:
+        kind = getattr(values, "type", None) or ", ".join(f"{field.name} {field.type}" for field in values.schema)
+        raise DataError(
+            f"a value cannot be read from Arrow ({err}) among {kind}; change its type, or leave the column out"
+        ) from err
 
 
 @contextmanager

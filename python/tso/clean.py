@@ -5,6 +5,7 @@ Knows files, columns and words; what a duplicate is, `dedup.py` says. Rows keep 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
 from tso.progress import Advance, Face
-from tso.tables import Chunk, Columns, Files, Source, Tables, read
+from tso.tables import Chunk, Columns, Files, Lines, Source, Tables, read
 
 _SHOWN = 60  # characters of an example
 
@@ -61,10 +62,9 @@ def dedup_files(
     Raises DataError that says what to do: no such column, no tokenizer, an output that exists or cannot be named so.
     """
     removed, page = _beside(output, overwrite), output.with_name(output.name + ".report.html")
-    out.apart((output, removed, page), paths)
-    if column == "":
-        raise DataError("--column needs a name")
-    if report and page.exists() and not overwrite:
+    out.apart((output, removed, page) if report else (output, removed), paths)
+    _check_column(column)
+    if os.path.exists(page) and not overwrite:  # without one now, it would tell of other outputs
         raise DataError(f"{page} exists; give another name, or --overwrite")
     told = dict(options)
     if engine == "local":
@@ -91,13 +91,20 @@ def dedup_files(
     if album is not None:
         clean_report.write(page, paths, output, told, album)
         face.say(f"report: {page}")
+    elif os.path.isfile(page):
+        page.unlink()
+        face.say(f"removed the report of the earlier outputs: {page}")
     return Outcome(output, removed, {str(line["reason"]): line["rows"] for line in lines})
 
 
 def _check_schema(source: Source | None, output: Path) -> None:
     """What would not fit one file is said before the work."""
-    if source is not None and len(source) and output.name.lower().endswith(".parquet"):
-        source.schema()
+    if source is None or not len(source):
+        return
+    if isinstance(source, Lines | Tables):
+        fields.check_free(source.names())
+    if output.name.lower().endswith(".parquet") and (schema := source.schema()) is not None:
+        out.check_schema(schema)
 
 
 def _in_parts(
@@ -135,6 +142,7 @@ def diversity_of_files(
     `history` are files or folders with the same column, whose texts novelty is taken against.
     Raises DataError as `dedup_files`.
     """
+    _check_column(column)
     if output is not None:
         out.check(output, overwrite=False, hint="")
         out.apart([output], [*paths, *history])
@@ -160,6 +168,11 @@ def diversity_of_files(
 # --- columns
 
 
+def _check_column(column: str | None) -> None:
+    if column == "":
+        raise DataError("--column needs a name")
+
+
 def _by(column: str, without: int) -> str:
     return f"column {column!r}" + (f", {without:,} of them without a value" if without else "")
 
@@ -171,10 +184,12 @@ def _dedup(
     keep = options.pop("keep", "first")
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
-    if column is None and source.all_have(fields.SIDES):
+    if column is None and _are_pairs(source):
         columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
         parts = [_ids(part, source, tokenizer, face) for part in columns]
-        return dedup_pairs(*parts, keep=keep, **options), "prompt, chosen and rejected"
+        without = _without(parts)
+        more = f", {without:,} of them without one of the three and so left as they are" if without else ""
+        return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
@@ -182,6 +197,27 @@ def _dedup(
     tokens = _tokens(source, name, tokenizer, face)
     found = dedup_texts(tokens, keep=keep, **options)
     return found, _by(name, tokens.null_count if hasattr(tokens, "type") else tokens.count(None))
+
+
+def _without(columns: Sequence[Any]) -> int:
+    """The number of rows with a null in any of some columns of token ids."""
+    nulls = [
+        np.fromiter((value is None for value in column), bool, len(column))
+        if isinstance(column, list)
+        else np.asarray(column.is_null())
+        for column in columns
+    ]
+    return int(np.logical_or.reduce(nulls).sum())
+
+
+def _are_pairs(source: Columns) -> bool:
+    """Raises DataError where some rows are pairs and others are not: texts of theirs would be compared instead."""
+    if source.first(fields.SIDES, having=True) is None:
+        return False
+    without = source.first(fields.SIDES, having=False)
+    if without is not None:
+        raise fields.no_pair(source.place(without))
+    return True
 
 
 def _tokens(source: Columns, name: str, tokenizer: Any, face: Face) -> Any:
@@ -263,9 +299,6 @@ def _beside(output: Path, overwrite: bool) -> Path:
     return removed
 
 
-LISTED = ("removed_reason", "removed_from", "duplicate_of")
-
-
 @dataclass(slots=True)
 class _Passing:
     """What is noted of rows as they pass by: where those stood that stay for others, and the few that will be shown."""
@@ -298,7 +331,7 @@ class _Passing:
             [chunk.place(position) for position in positions.tolist()],
             [self.places.get(twin) for twin in self.twins[numbers].tolist()],
         )
-        return dict(zip(LISTED, columns, strict=True))
+        return dict(zip(fields.LISTED, columns, strict=True))
 
 
 def _write_both(
@@ -313,8 +346,12 @@ def _write_both(
     names = out.whole(removed, output)
     with face.bar("writing", 2 * len(source), "rows") as advance, names as (list_of_removed, kept):
         passing = _Passing(found, _twins(found), shown, advance)
-        out.write(kept, source, found.keep, more=passing.see)
-        out.write(list_of_removed, source, ~found.keep, LISTED, more=passing.listed)
+        lost = out.write(kept, source, found.keep, more=passing.see)
+        lost += out.write(list_of_removed, source, ~found.keep, fields.LISTED, more=passing.listed)
+    if lost:
+        face.warn(
+            f"{lost:,} rows hold numbers that JSON does not know (NaN, infinite or above 1.8e308), written as null"
+        )
     if album is not None:
         album.see(passing.shown, passing.places)
     return [

@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tso.dedup import Deduped
+from tso.terminal import plain
 from tso.whole import write_text
 
 EXAMPLES = 10  # of each reason
 CLUSTERS = 10  # the largest
 _WORDS = 400  # of a text that are shown
+_LETTERS = 4000  # of a text that are shown: a word may have any length
 
 MEANINGS = {
     "exact": "the same as a row that stays",
@@ -84,19 +86,20 @@ def write(path: Path, inputs: Sequence[Path], output: Path, options: Mapping[str
 
     found = album.found
     env = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    largest = [(size, _seen(album, row)) for row, size in album.largest]
     source = files("tso").joinpath("clean_report.html.j2").read_text(encoding="utf-8")
     page = env.from_string(source).render(
-        inputs=[str(p) for p in inputs],
-        output=str(output),
+        inputs=[plain(str(p)) for p in inputs],
+        output=plain(str(output)),
         options={name: value for name, value in options.items() if value is not None},
         rows=len(found.keep),
         kept=int(found.keep.sum()),
         reasons=_reasons(album),
         sizes=_sizes(found),
-        largest=[(size, *_seen(album, row)) for row, size in album.largest],
+        largest=[(size, place, _cut(text)) for size, (place, text) in largest],
         uncompared=found.uncompared,
     )
-    write_text(path, page)
+    write_text(path, page.encode(errors="backslashreplace").decode())  # a text may hold half of a surrogate pair
 
 
 def _reasons(album: Album) -> list[Reason]:
@@ -121,14 +124,14 @@ def _example(album: Album, row: int) -> Example:
     place, text = _seen(album, row)
     twin = int(album.twins[row])
     if twin < 0:
-        return Example(place, "", [("same", _cut(text.split()))])
+        return Example(place, "", [("same", _cut(text))])
     like, other = _seen(album, twin)
     return Example(place, like, differences(other, text))
 
 
 def differences(stays: str, went: str) -> list[tuple[str, str]]:
     """The words of both, in runs: "same", "gone" (only in what stays) or "new" (only in what went)."""
-    a, b = stays.split()[:_WORDS], went.split()[:_WORDS]
+    (a, _), (b, _) = _shown(stays), _shown(went)
     runs = []
     for kind, a1, a2, b1, b2 in SequenceMatcher(a=a, b=b, autojunk=False).get_opcodes():
         if kind == "equal":
@@ -143,8 +146,15 @@ def _seen(album: Album, row: int) -> tuple[str, str]:
     return place, text
 
 
-def _cut(words: list[str]) -> str:
-    return " ".join(words[:_WORDS]) + (" …" if len(words) > _WORDS else "")
+def _cut(text: str) -> str:
+    words, whole = _shown(text)
+    return " ".join(words) + ("" if whole else " …")
+
+
+def _shown(text: str) -> tuple[list[str], bool]:
+    """The words of a text that are shown, and whether they are all."""
+    words = text[:_LETTERS].split()
+    return words[:_WORDS], len(text) <= _LETTERS and len(words) <= _WORDS
 
 
 def _sizes(found: Deduped) -> list[tuple[int, int]]:

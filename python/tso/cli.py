@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from tso import __version__, people
 from tso.diversity import ALL_SCORES, SCORES
 from tso.errors import DataError
+from tso.terminal import plain, reader_left
 from tso.train import guarded, settings
 from tso.train import main as train
 
@@ -155,8 +155,7 @@ def _diversity(args: argparse.Namespace) -> int:
 def _doctor() -> int:
     from tso import doctor
 
-    for what, finding in doctor.report():
-        print(f"{what:<16} {finding}")
+    _tell(f"{what:<16} {finding}" for what, finding in doctor.report())
     return 0
 
 
@@ -178,7 +177,7 @@ def _matrix(words: Sequence[str]) -> int:
 def _report(folder: Path) -> int:
     from tso import report
 
-    print(report.write(_run_folder(folder)))
+    _tell([str(report.write(_run_folder(folder)))])
     return 0
 
 
@@ -209,13 +208,13 @@ def _pairs(args: argparse.Namespace) -> int:
 
 
 def _tell(lines: Iterable[str]) -> None:
-    """Print, until whoever reads it, such as `head`, has had enough."""
+    """Print text as text, until whoever reads it, such as `head`, has had enough."""
     try:
         for line in lines:
-            print(line)
+            print(plain(line))
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the flush at the exit fails once more
+        reader_left()
 
 
 def _run_folder(folder: Path) -> Path:

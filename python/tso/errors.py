@@ -5,7 +5,7 @@ sentence or two: what is wrong, and what to do. Add a class only where a caller 
 its siblings, or where the exit code differs.
 
 Exit codes of the commands: 2 for the user's mistake (TsoError), 1 for a fault (InternalError and anything
-unforeseen), 130 after Ctrl-C.
+unforeseen), 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP.
 """
 
 

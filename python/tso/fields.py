@@ -11,12 +11,13 @@ from typing import Any
 
 from tso.errors import DataError
 from tso.rows import Row
-from tso.texts import half_pair
+from tso.texts import lone_surrogate
 
 Place = Callable[[int], str]  # where the row with a number in a column stood, in words
 
 SIDES = ("chosen", "rejected")
 TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
+LISTED = ("removed_reason", "removed_from", "duplicate_of")  # what the list of removed rows says of them
 EXACT = 2**53  # the largest whole number up to which a float64 tells neighbours apart
 _ROLE = re.compile(r"\w+")  # such as no mark of a message can be mistaken for
 NAMED = 5  # lines named of those left out
@@ -43,11 +44,26 @@ def text_column(names: Iterable[str]) -> str:
     raise DataError(f"no column of text is known by name among {', '.join(names)}; name one with --column")
 
 
+def no_pair(place: str) -> DataError:
+    """What to say of a row without one of the sides among rows that are pairs."""
+    return DataError(
+        f"{place} has not both {SIDES[0]} and {SIDES[1]}, and other rows are pairs of these; complete it, take it out, or "
+        "name one --column to compare"
+    )
+
+
 def check_column(name: str, names: Iterable[str]) -> None:
     """Raises DataError where there is no such column."""
     names = list(names)
     if name not in names:
         raise DataError(f"no column {name!r}; there is {', '.join(names)}: name one with --column")
+
+
+def check_free(names: Iterable[str]) -> None:
+    """Raises DataError where rows have a column that the list of removed rows adds."""
+    own = set(names).intersection(LISTED)
+    if own:
+        raise DataError(f"the rows have a column {min(own)!r} already, which the list of removed rows needs; rename it")
 
 
 def are_ids(kind: Any) -> bool:
@@ -134,7 +150,7 @@ def as_texts(column: Iterable[Any], place: Place) -> list[str | None]:
 
 
 def _encodable(text: str, number: int, place: Place) -> str:
-    if (at := half_pair(text)) is None:
+    if (at := lone_surrogate(text)) is None:
         return text
     raise DataError(
         f"{place(number)}: character {at} of the text is half of a surrogate pair, which no tokenizer takes; mend the "

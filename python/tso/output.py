@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tso import fields
+from tso import arrow_files, fields
 from tso.errors import DataError
 from tso.tables import Chunk, Source
+from tso.whole import check_place, drafts, target
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 _ROWS, _BYTES = 1 << 16, 64 << 20  # of a row group at most, about
@@ -35,13 +37,27 @@ def check(path: Path, overwrite: bool, hint: str = ", or --overwrite") -> str:
         raise DataError(f"{path} is a folder; give the name of a file")
     if path.exists() and not overwrite:
         raise DataError(f"{path} exists; give another name{hint}")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: there is no folder {path.parent}")
+    if not target(path).parent.is_dir():
+        raise DataError(f"{path}: there is no folder {target(path).parent if path.is_symlink() else path.parent}")
+    check_place(path)
     return suffix
 
 
+def check_schema(schema: Any) -> None:
+    """Raises DataError where a Parquet file cannot have these columns."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with fields.one_table():
+        pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
+
+
 def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Raises DataError where an output would be in the place of an input, or be read with the inputs the next time."""
+    """Raises DataError where an output would be in the place of an input or another output, or be read with the inputs
+    the next time."""
+    for one, other in combinations(outputs, 2):
+        if target(one) == target(other):
+            raise DataError(f"{one} and {other} are links to one file; give another name")
     for output, source in product(outputs, inputs):
         if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
             raise DataError(
@@ -53,15 +69,14 @@ def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 @contextmanager
 def whole(*paths: Path) -> Iterator[tuple[Path, ...]]:
-    """Other names for files, which get their own once all are written."""
-    drafts = tuple(path.with_name(f".{path.name}.part{_suffix(path)}") for path in paths)
+    """Other names for files of one kind, which get their own once all are written. An OSError names them."""
     try:
-        yield drafts
-        for draft, path in zip(drafts, paths, strict=True):
-            draft.replace(path)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
+        with drafts(*paths, suffix=_suffix(paths[0])) as found:
+            yield tuple(found)
+    except OSError as err:
+        if err.filename is None and err.errno is not None:  # as where a disk is full: a write does not say of what
+            raise OSError(err.errno, err.strerror, " or ".join(map(str, paths))) from err
+        raise
 
 
 def _suffix(path: Path) -> str:
@@ -74,34 +89,70 @@ def write(
     wanted: NDArray[np.bool_],
     names: Sequence[str] = (),
     more: Callable[[Chunk, NDArray[np.int64]], More] = lambda chunk, positions: {},
-) -> None:
+) -> int:
     """The rows of `source` that are wanted. more: the columns `names` of the rows at some positions of a chunk.
 
-    Raises DataError where the rows have a column of one of these names, or do not fit the kind of file.
+    Returns how many rows lost a number, as `write_rows`. Raises DataError where the rows have a column of one of these
+    names, or do not fit the kind of file.
     """
     found = _wanted(source, wanted, more)
-    schema = source.schema() if path.name.endswith(".parquet") else None
+    if not path.name.endswith(".parquet"):
+        return write_rows(path, (row for part, columns in found for row in _rows(part, columns)))
+    schema = source.schema()
     if schema is None:
-        write_rows(path, (row for part, columns in found for row in _rows(part, columns)))
-        return
+        rows = [row for part, columns in found for row in _rows(part, columns)]
+        _write_unknown(path, rows, names, source)
+        return 0
     _write_groups(path, (_table(part, columns, schema, names) for part, columns in found), _with(schema, names))
+    return 0
 
 
-def write_rows(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
-    """Rows whose types are not known before all of them are."""
+def write_rows(path: Path, values: Iterable[Mapping[str, Any]]) -> int:
+    """Rows whose types are not known before all of them are.
+
+    Returns how many had a number that JSON does not know (not a number, or infinite), and have null in its place.
+    """
     if path.name.endswith(".parquet"):
         _write_unknown(path, list(values))
-        return
-    with gzip.open(path, "wb") if path.name.endswith(".gz") else path.open("wb") as file:
-        file.writelines(_line(row) for row in values)
+        return 0
+    lost = 0
+    with path.open("wb") as raw, _packed(raw) if path.name.endswith(".gz") else raw as file:
+        for row in values:
+            line, whole = _line(row)
+            lost += not whole
+            file.write(line)
+    return lost
 
 
-def _line(row: Mapping[str, Any]) -> bytes:
-    text = json.dumps(row, ensure_ascii=False, default=_as_json) + "\n"
+def _packed(raw: IO[bytes]) -> gzip.GzipFile:
+    """As gzip, the same for the same rows: neither the draft's name nor the time is in it."""
+    return gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0)
+
+
+def _line(row: Mapping[str, Any]) -> tuple[bytes, bool]:
+    """A row as JSON, and whether all its numbers are in it."""
+    try:
+        return _json(row), True
+    except DataError:
+        raise
+    except ValueError:  # of json, for such a number
+        return _json(_finite(row)), False
+
+
+def _json(row: Any) -> bytes:
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_as_json) + "\n"
     try:
         return text.encode()
     except UnicodeEncodeError:  # half of a surrogate pair, which JSON can say and UTF-8 cannot
         return (json.dumps(row, default=_as_json) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _as_json(value: Any) -> str:
@@ -120,7 +171,7 @@ def _wanted(
 
 
 def _rows(part: Any, columns: More) -> Iterator[Mapping[str, Any]]:
-    values = part if isinstance(part, list) else part.to_pylist()
+    values = part if isinstance(part, list) else arrow_files.as_python(part)
     for i, row in enumerate(values):
         _own(row, columns)
         yield {**row, **{name: column[i] for name, column in columns.items()}}
@@ -130,7 +181,7 @@ def _own(names: Iterable[str], more: Iterable[str]) -> None:
     """Raises DataError where rows have a column that is to be added."""
     own = set(names).intersection(more)
     if own:
-        raise DataError(f"the rows have a column {min(own)!r} already, which the list of removed rows needs; rename it")
+        raise DataError(f"the rows have a column {min(own)!r} already, which is to be added; rename it")
 
 
 # --- Parquet
@@ -176,11 +227,25 @@ def _write_groups(path: Path, tables: Iterable[Any], schema: Any) -> None:
             file.write_table(group)
 
 
-def _write_unknown(path: Path, values: list[Mapping[str, Any]]) -> None:
-    """A column for every name that any row has."""
-    import pyarrow as pa
+def _write_unknown(
+    path: Path, values: list[Mapping[str, Any]], names: Sequence[str] = (), source: Source | None = None
+) -> None:
+    """A column for every name that any row has; without rows, for every name in `source`, and `names`."""
     import pyarrow.parquet as pq
 
-    names = dict.fromkeys(name for row in values for name in row)
     with fields.one_table():
-        pq.write_table(pa.table({name: [row.get(name) for row in values] for name in names}), path)
+        table = _unknown(values, names)
+        if not values and source is not None:
+            every = [row for chunk in source.chunks() for row in chunk.rows]
+            table = _with(_unknown(every, names).schema, names).empty_table()
+        pq.write_table(table, path)
+
+
+def _unknown(values: Sequence[Mapping[str, Any]], texts: Sequence[str]) -> Any:
+    import pyarrow as pa
+
+    names = dict.fromkeys(name for row in values for name in row)
+    columns = {name: [row.get(name) for row in values] for name in names}
+    return pa.table(
+        {name: pa.array(column, pa.string() if name in texts else None) for name, column in columns.items()}
+    )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tso import arrow_files, fields, rows
 from tso.errors import DataError
 from tso.parts import read_block
+from tso.terminal import plain
 
 PIECE = 32 << 20  # bytes of a file in one piece, about
 
@@ -35,12 +36,12 @@ class Piece:
         """Values, place, and why a line is left out (empty for a row that counts)."""
         whole = self.source.absolute()
         for row in rows.read_file(self.file, self.part):
-            yield row.values, f"{self.source} {row.where(whole)}", fields.problem(row)
+            yield row.values, plain(f"{self.source} {row.where(whole)}"), fields.problem(row)
 
     def place(self, number: int) -> str:
         """Where the row with this number in a piece of a table stands."""
         first = 0 if self.part is None else self.part.first
-        return f"{self.source} {rows.Row(self.file, first + number + 1).where(self.source.absolute())}"
+        return plain(f"{self.source} {rows.Row(self.file, first + number + 1).where(self.source.absolute())}")
 
     def columns(self, names: Sequence[str] | None = None) -> Iterator[Any]:
         """Record batches of a piece of a table."""
@@ -53,13 +54,14 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a piece says of all: the names of its columns in order, whether every row is a pair, where the columns of
-    text that may be compared first have a value of each kind (`fields.kind`), the scores, the place of the first row
-    without one, and lines left out."""
+    """What a piece says of all: the names of its columns in order, whether any row is a pair, the place of the first that
+    is none, where the columns of text that may be compared first have a value of each kind (`fields.kind`), the scores,
+    the place of the first row without one, and lines left out."""
 
     count: int
     names: tuple[str, ...]
     pairs: bool
+    unpaired: str
     kinds: Mapping[str, Mapping[str, str]]
     scores: NDArray[np.float64]
     without: str
@@ -80,13 +82,13 @@ class Summary:
 
 
 def cut(paths: Sequence[Path]) -> list[Piece]:
-    """The pieces of files and folders, in the order of their rows. Raises DataError where they cannot be read."""
-    return [
-        Piece(path, file.absolute(), part)
-        for path in paths
-        for file, _ in rows.files(path, option="input")
-        for part in rows.parts(file, PIECE)
-    ]
+    """The pieces of files and folders, in the order of their rows. Raises DataError where they cannot be read, or not
+    twice."""
+    files = [(path, file) for path in paths for file, _ in rows.files(path, option="input")]
+    for _, file in files:
+        if not file.is_file():
+            raise rows.no_file("input", file)
+    return [Piece(path, file.absolute(), part) for path, file in files for part in rows.parts(file, PIECE)]
 
 
 def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
@@ -95,7 +97,7 @@ def look(piece: Piece, column: str | None, score: str | None) -> list[Facts]:
 
 
 def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts:
-    count, bad_count, pairs, without = 0, 0, True, ""
+    count, bad_count, pairs, unpaired, without = 0, 0, False, "", ""
     names: dict[str, None] = {}
     kinds: dict[str, dict[str, str]] = {}
     bad: list[str] = []
@@ -107,7 +109,8 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
             continue
         count += 1
         names.update(dict.fromkeys(values))
-        pairs = pairs and all(side in values for side in fields.SIDES)
+        is_pair = all(side in values for side in fields.SIDES)
+        pairs, unpaired = pairs or is_pair, unpaired or ("" if is_pair else place)
         for name in _asked(values, column):
             if (kind := fields.kind(values[name])) is not None:
                 kinds.setdefault(name, {}).setdefault(kind, place)
@@ -115,7 +118,7 @@ def _look_at_lines(piece: Piece, column: str | None, score: str | None) -> Facts
             scores.append(values.get(score))
             without = "" if fields.first_without_number(scores[-1:]) is None else place
     held = np.asarray([] if without else scores, np.float64)
-    return Facts(count, tuple(names), pairs, kinds, held, without, tuple(bad), bad_count)
+    return Facts(count, tuple(names), pairs, unpaired, kinds, held, without, tuple(bad), bad_count)
 
 
 def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts:
@@ -124,7 +127,7 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
     names, count, scores, without = tuple(types.names), 0, [np.zeros(0)], ""
     wanted = [score] if score is not None and score in names else []
     for batch in piece.columns(wanted):
-        found = batch.column(0).to_pylist() if wanted else [None] * len(batch)
+        found = arrow_files.as_python(batch.column(0)) if wanted else [None] * len(batch)
         bad = None if score is None else fields.first_without_number(found)
         if bad is not None and not without:
             without = piece.place(count + bad)
@@ -132,7 +135,8 @@ def _look_at_table(piece: Piece, column: str | None, score: str | None) -> Facts
         count += len(batch)
     held = np.zeros(0) if without else np.concatenate(scores)
     kinds = {name: _kinds(piece, name, fields.are_ids(types.field(name).type)) for name in _asked(names, column)}
-    return Facts(count, names, all(side in names for side in fields.SIDES), kinds, held, without, (), 0)
+    pairs = all(side in names for side in fields.SIDES)
+    return Facts(count, names, pairs, "" if pairs else piece.place(0), kinds, held, without, (), 0)
 
 
 def _asked(names: Iterable[str], column: str | None) -> list[str]:
@@ -160,13 +164,12 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     without = next((fact.without for fact in used if fact.without), None)
     if score is not None and without is not None:
         raise fields.no_score(score, without)
-    if column is None and all(fact.pairs for fact in used):
-        raise DataError(
-            "these rows are pairs, which --engine local alone compares: name one --column, or leave --engine out"
-        )
+    if column is None:
+        _no_pairs(used)
     names = dict.fromkeys(name for fact in used for name in fact.names)
     name = column or fields.text_column(names)
     fields.check_column(name, names)
+    fields.check_free(names)
     places: dict[str, str] = {}
     for kind, place in (item for fact in used for item in fact.kinds.get(name, {}).items()):
         places.setdefault(kind, place)
@@ -178,14 +181,28 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     )
 
 
+def _no_pairs(facts: Sequence[Facts]) -> None:
+    """Raises DataError where rows are pairs, all or some."""
+    if not any(fact.pairs for fact in facts):
+        return
+    for fact in facts:
+        if fact.unpaired:
+            raise fields.no_pair(fact.unpaired)
+    raise DataError(
+        "these rows are pairs, which --engine local alone compares: name one --column, or leave --engine out"
+    )
+
+
 def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     """The block of a piece and what is known of its rows, as `parts.read_block`; ids where there is no tokenizer."""
     if piece.is_table and tokenizer is None and _is_arrow(piece, column):
         return _read(_column(piece, column), piece, column, None)
-    rows = [(values.get(column), place) for values, place, problem in piece.rows() if not problem]
-    found = [value for value, _ in rows]
-    texts = found if tokenizer is None else fields.as_texts(found, lambda number: rows[number][1])
-    return _read(texts, piece, column, tokenizer)
+    if piece.is_table:
+        found, place = _values(piece, column), piece.place
+    else:
+        rows = [(values.get(column), where) for values, where, problem in piece.rows() if not problem]
+        found, place = [value for value, _ in rows], lambda number: rows[number][1]
+    return _read(found if tokenizer is None else fields.as_texts(found, place), piece, column, tokenizer)
 
 
 def _read(found: Any, piece: Piece, column: str, tokenizer: Any) -> list[Any]:
@@ -199,6 +216,15 @@ def _is_arrow(piece: Piece, name: str) -> bool:
     """Whether ids can be read as they are; where the column is not there, there is nothing to read."""
     types = arrow_files.schema(piece.file)
     return name not in types.names or fields.are_ids(types.field(name).type)
+
+
+def _values(piece: Piece, name: str) -> list[Any]:
+    there = name in arrow_files.schema(piece.file).names
+    found = (
+        arrow_files.as_python(batch.column(0)) if there else [None] * len(batch)
+        for batch in piece.columns([name] * there)
+    )
+    return [value for part in found for value in part]
 
 
 def _column(piece: Piece, name: str) -> Any:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -118,11 +120,14 @@ def _check_reachable(address: str) -> None:
 
 def _init(ray: Any, address: str | None) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster started here reports to nobody unasked
+    heeded = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ImportError) as err:
         where = f"at {address}" if address else "on this machine"
         raise ClusterError(f"no Ray cluster {where}: {_last_line(err)}") from err
+    if callable(heeded) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, heeded)  # Ray puts its own in the place of any other
 
 
 def _last_line(err: BaseException) -> str:

@@ -58,7 +58,16 @@ def files(source: Path, option: str = "data.prompts") -> Iterator[tuple[Path, st
         found = source.exists()
     if not found:
         raise DataError(f"{option}: no file or folder {source}; {ACCEPTED}")
+    if arrow_files.is_table(source) and not (source.is_dir() or source.is_file()):
+        raise no_file(option, source)
     yield from _folder(source, option) if source.is_dir() else [(source, "")]
+
+
+def no_file(option: str, path: Path) -> DataError:
+    """What to say of a pipe or device where the bytes are needed more than once."""
+    return DataError(
+        f"{option}: {path} is no regular file, and can be read only once; save what it gives to a file first"
+    )
 
 
 def parts(path: Path, size: int) -> list[Part | None]:
@@ -76,7 +85,7 @@ def read_file(path: Path, part: Part | None = None) -> Iterator[Row]:
         return
     line = 0 if part is None else part.first
     for batch in arrow_files.batches(path, None, part):
-        for values in batch.to_pylist():
+        for values in arrow_files.as_python(batch):
             line += 1
             yield Row(path, line, values)
 
@@ -172,8 +181,11 @@ def _json(path: Path, part: Part | None) -> Iterator[Row]:
 
 
 def _is_lines(path: Path) -> bool:
-    """Whether a file has a row a line, as its name says, and does not begin like an array all the same."""
-    if not path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+    """Whether a file has a row a line, as its name says, and does not begin like an array all the same.
+
+    Not said of a pipe, which could not be read once more afterwards: it is read whole.
+    """
+    if not path.is_file() or not path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
         return False
     with _opened(path) as file:
         first = next((line for line in file if line.removeprefix(_BOM).strip()), b"")

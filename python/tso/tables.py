@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tso import arrow_files, fields, rows
 from tso.errors import DataError
 from tso.progress import Face
+from tso.terminal import plain
 
 _CHUNK = 1 << 10  # rows
 
@@ -36,14 +38,31 @@ class Chunk:
         return len(self.rows)
 
     def values(self, position: int) -> Mapping[str, Any]:
-        row: Mapping[str, Any] = (
-            self.rows[position] if isinstance(self.rows, list) else self.rows.slice(position, 1).to_pylist()[0]
-        )
-        return row
+        """The row at a position; of one in Arrow, without the values that Python has no form for."""
+        if isinstance(self.rows, list):
+            row: Mapping[str, Any] = self.rows[position]
+            return row
+        batch, found = self.rows.slice(position, 1), {}
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            with suppress(DataError):
+                found[name] = arrow_files.as_python(column)[0]
+        return found
 
     def take(self, positions: NDArray[np.int64]) -> Any:
         """The rows at these positions, as a list or a record batch."""
-        return [self.rows[i] for i in positions.tolist()] if isinstance(self.rows, list) else self.rows.take(positions)
+        return (
+            [self.rows[i] for i in positions.tolist()] if isinstance(self.rows, list) else _take(self.rows, positions)
+        )
+
+
+def _take(batch: Any, positions: NDArray[np.int64]) -> Any:
+    import pyarrow as pa
+
+    try:
+        return batch.take(positions)
+    except pa.ArrowNotImplementedError:  # of some kinds, such as views of strings, Arrow can only take neighbours
+        runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+        return pa.concat_batches([batch.slice(run[0], len(run)) if len(run) else batch.slice(0, 0) for run in runs])
 
 
 class Source(Protocol):
@@ -68,8 +87,8 @@ class Columns(Source, Protocol):
     def column(self, name: str) -> Any:
         """Every row's value, None where it has none: a list, or an Arrow column where all are lists of token ids."""
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        """Whether every row has all of these columns."""
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        """The first row that has all of these columns, or with having=False the first that lacks any; None for none."""
 
     def place(self, number: int) -> str:
         """Where a row stood, in words."""
@@ -98,8 +117,9 @@ class Lines:
     def column(self, name: str) -> list[Any]:
         return [row.get(name) for row in self.values]
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in row for row in self.values for name in names)
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        wanted = set(names)
+        return next((i for i, row in enumerate(self.values) if (row.keys() >= wanted) == having), None)
 
     def place(self, number: int) -> str:
         return self.places[number]
@@ -150,8 +170,11 @@ class Tables:
     def names(self) -> list[str]:
         return list(dict.fromkeys(name for _, file, _ in self.files for name in arrow_files.schema(file).names))
 
-    def all_have(self, names: Sequence[str]) -> bool:
-        return all(name in arrow_files.schema(file).names for _, file, _ in self.files for name in names)
+    def first(self, names: Sequence[str], *, having: bool) -> int | None:
+        """Every row of a file has the file's columns."""
+        wanted = set(names)
+        found = (start for _, file, start in self.files if having == (wanted <= {*arrow_files.schema(file).names}))
+        return next(found, None)
 
     def column(self, name: str) -> Any:
         import pyarrow as pa
@@ -165,14 +188,14 @@ class Tables:
             ]
         if found and all(fields.are_ids(part.type) and part.type == found[0].type for part in found):
             return pa.chunked_array(found)
-        return [value for part in found for value in part.to_pylist()]
+        return [value for part in found for value in arrow_files.as_python(part)]
 
     def _place(self, first: int, position: int) -> str:
         return self.place(first + position)
 
     def place(self, number: int) -> str:
         path, file, start = self.files[bisect_right(self.files, number, key=lambda entry: entry[2]) - 1]
-        return f"{path} {rows.Row(file, number - start + 1).where(path)}"
+        return plain(f"{path} {rows.Row(file, number - start + 1).where(path)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +248,7 @@ def _lines(paths: Sequence[Path], option: str = "input") -> Iterator[tuple[Mappi
     """Every line's values, its place, and why it cannot be used (empty where it can)."""
     for path in paths:
         for row in rows.read(path, option=option):
-            yield row.values, f"{path} {row.where(path)}", fields.problem(row)
+            yield row.values, plain(f"{path} {row.where(path)}"), fields.problem(row)
 
 
 def _changed(paths: Sequence[Path]) -> DataError:

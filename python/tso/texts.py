@@ -96,7 +96,7 @@ def _of_list(texts: list[Any]) -> Any:
         try:
             parts.append(pa.array(part, pa.large_string()))
         except UnicodeEncodeError as error:
-            row, at = next((i, at) for i, text in enumerate(part, start) if (at := half_pair(text)) is not None)
+            row, at = next((i, at) for i, text in enumerate(part, start) if (at := lone_surrogate(text)) is not None)
             raise DataError(
                 f"row {row}: character {at} of the text is half of a surrogate pair, which no tokenizer takes; mend "
                 "it, or give None for the row"
@@ -104,7 +104,7 @@ def _of_list(texts: list[Any]) -> Any:
     return pa.chunked_array(parts, pa.large_string())
 
 
-def half_pair(text: Any) -> int | None:
+def lone_surrogate(text: Any) -> int | None:
     """Where a text first holds half of a surrogate pair, which JSON can say and UTF-8 cannot."""
     try:
         if isinstance(text, str):

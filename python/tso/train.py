@@ -1,12 +1,13 @@
 """`python -m tso.train [CONFIG.yaml] [section.key=value ...]`: parse, build the config, call the loop.
 
 Without arguments it runs the quickstart. Exit code 0: done; 2: a mistake that the message says how to mend; 1: a fault
-of tso; 130: stopped by Ctrl-C, run again to resume.
+of tso; 130: stopped by Ctrl-C, run again to resume; 143 and 129: so by SIGTERM and SIGHUP.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -16,55 +17,74 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tso.errors import InternalError, StoreFull, TsoError
+from tso.terminal import ended_cleanly, plain
 
 if TYPE_CHECKING:
     from tso.config import Config
 
 
+# What the user can do where the system refuses to read or write. Other errors of the system are faults, unless they name a
+# file.
+_REFUSED = {
+    errno.EFBIG: "a file may not grow that large here; raise the limit (ulimit -f), or write elsewhere",
+    errno.EACCES: "this user may not; ask for the permission, or write elsewhere",
+    errno.EPERM: "this user may not; ask for the permission, or write elsewhere",
+    errno.EROFS: "nothing can be written there; write elsewhere",
+    errno.EIO: "the disk or the network behind it failed; look at it, or write elsewhere",
+}
+_ANEW = "run again, from the beginning"
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+
+
 def guarded(work: Callable[[], int], *, debug: bool = False, resumes: bool = True) -> int:
     """Run `work`, turn what it raises into one clear line, and return the exit code.
 
-    resumes: whether what was finished before it stopped is kept; else it has to begin anew.
+    resumes: whether what was finished before it stopped is kept; else it has to begin anew. SIGTERM and SIGHUP end it as
+    Ctrl-C does, with an exit code of 128 and the signal's number.
     """
-    try:
-        return work()
-    except KeyboardInterrupt:
-        kept = "everything finished so far is kept, run again to resume" if resumes else "run again, from the beginning"
-        print(f"\nstopped; {kept}", file=sys.stderr)
-        return 130
-    except InternalError as err:
-        return _fault(err, debug)
-    except TsoError as err:
-        # One line, also where a judge or a library put a longer message into it.
-        print("error: " + " ".join(line.strip() for line in str(err).splitlines()), file=sys.stderr)
-        return 2
-    except MemoryError as err:
-        print(f"error: out of memory ({err or 'no more can be had'}); nothing unfinished was kept", file=sys.stderr)
-        return 2
-    except OSError as err:
-        if err.errno == 28:  # ENOSPC
-            again = "run again to resume" if resumes else "run again, from the beginning"
-            print(
-                f"error: {StoreFull(f'no space left on the device ({err}); free some space and {again}')}",
-                file=sys.stderr,
-            )
-            return 2
-        if err.filename is not None:
-            print(f"error: {err.strerror}: {err.filename}", file=sys.stderr)
-            return 2
-        return _fault(err, debug)
-    except Exception as err:
-        return _fault(err, debug)
+    with ended_cleanly() as ending:
+        try:
+            return work()
+        except KeyboardInterrupt:
+            kept = "everything finished so far is kept, run again to resume" if resumes else _ANEW
+            print(f"\nstopped; {kept}", file=sys.stderr)
+            return 128 + ending.number
+        except InternalError as err:
+            return _fault(err, debug)
+        except TsoError as err:
+            return _mistake(str(err))
+        except MemoryError as err:
+            return _mistake(f"out of memory ({err or 'no more can be had'}); nothing unfinished was kept")
+        except OSError as err:
+            said = _of_the_system(err, "run again to resume" if resumes else _ANEW)
+            return _fault(err, debug) if said is None else _mistake(said)
+        except Exception as err:
+            return _fault(err, debug)
+
+
+def _mistake(text: str) -> int:
+    # One line, also where a judge or a library put a longer message into it.
+    print(plain("error: " + " ".join(line.strip() for line in text.splitlines())), file=sys.stderr)
+    return 2
+
+
+def _of_the_system(err: OSError, again: str) -> str | None:
+    """What to say of an error of the system that is the user's matter; None for a fault."""
+    if err.errno in _FULL:
+        return str(StoreFull(f"no space left on the device ({err}); free some space and {again}"))
+    hint = _REFUSED.get(err.errno or 0)
+    if hint is None and err.filename is None:
+        return None
+    place = "" if err.filename is None else f": {err.filename}"
+    return f"{err.strerror}{place}" + (f" ({hint})" if hint else "")
 
 
 def _fault(err: BaseException, debug: bool) -> int:
     if debug:
         traceback.print_exc()
     text = next(iter(str(err).splitlines()), "")
-    print(
-        f"fault: {type(err).__name__}: {text} (run again with --debug for the details, and please report it)",
-        file=sys.stderr,
-    )
+    line = f"fault: {type(err).__name__}: {text} (run again with --debug for the details, and please report it)"
+    print(plain(line), file=sys.stderr)
     return 1
 
 

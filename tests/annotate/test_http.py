@@ -279,10 +279,14 @@ def test_it_works_beside_a_run_that_holds_the_store(tmp_path):
     assert len(standing(run)) == 2
 
 
-def test_ctrl_c_ends_it(tmp_path):
+ENDS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_ctrl_c_ends_it(tmp_path, how):
     with Server(make_run(tmp_path / "run", 1)) as server:
         turn(server, "ann")
-        assert server.kill(signal.SIGINT) == 130
+        assert server.kill(how) == 128 + how
 
 
 @pytest.mark.parametrize(

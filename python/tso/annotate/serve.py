@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any
 from urllib.parse import quote
 
 from tso._core import Ledger
@@ -55,7 +60,34 @@ def serve(
                 timeout_graceful_shutdown=3,
             )
         )
-        server.run(sockets=[listening])
+        with _heeding_hangup(server):
+            server.run(sockets=[listening])
+
+
+@contextmanager
+def _heeding_hangup(server: Any) -> Iterator[None]:
+    """SIGHUP ends the server as it has SIGTERM end it: in its own time, and then the signal's handler is called.
+
+    A handler that raises at any moment could raise in the midst of an answer, where the server keeps what is raised.
+    """
+    number = getattr(signal, "SIGHUP", None)
+    handler = None if number is None else signal.getsignal(number)
+    if number is None or not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def leave(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        server.should_exit = True
+
+    signal.signal(number, leave)
+    try:
+        yield
+    finally:
+        signal.signal(number, handler)
+    if came:
+        signal.raise_signal(number)
 
 
 def _check(wanted: Wanted, port: int) -> None:

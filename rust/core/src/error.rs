@@ -71,6 +71,18 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// The operating system would not let SQLite read or write: a limit on the size of files, or a failing disk.
+    #[error(
+        "the system refused to read or write {} ({detail}); look at the disk and at the limit on the size of files (ulimit -f), then run again to resume",
+        .path.display()
+    )]
+    Refused {
+        /// The store.
+        path: PathBuf,
+        /// What SQLite said.
+        detail: String,
+    },
+
     /// The operating system refused; Python keeps its own class for the kind.
     #[error(transparent)]
     Io(#[from] std::io::Error),

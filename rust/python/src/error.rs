@@ -13,7 +13,7 @@ pub fn to_py(err: Error) -> PyErr {
         Error::Damaged { .. } | Error::BadIndex { .. } => "StoreDamaged",
         Error::Conflict(_) => "StoreConflict",
         Error::DiskFull { .. } => "StoreFull",
-        Error::Sqlite(_) => "StoreError",
+        Error::Sqlite(_) | Error::Refused { .. } => "StoreError",
         Error::Internal(_) => "InternalError",
         // A call that a signal stopped raises what the signal's handler raised; this is for the rest.
         Error::Stopped => return PyKeyboardInterrupt::new_err(()),

@@ -130,6 +130,10 @@ pub(super) fn explain(path: &Path, error: Error) -> Error {
         Some(ErrorCode::DiskFull) => Error::DiskFull { path },
         // A write that hits a quota or grows the shared index on a full disk arrives as a plain I/O error.
         Some(ErrorCode::SystemIoFailure) if has_no_room(&path) => Error::DiskFull { path },
+        Some(ErrorCode::SystemIoFailure) => Error::Refused {
+            path,
+            detail: inner.to_string(),
+        },
         _ => Error::Sqlite(inner),
     }
 }
