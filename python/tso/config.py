@@ -192,7 +192,7 @@ class JudgeSection:
     temperature: float = option(0.0, TEMPERATURE)  # of the judge's draws, as in a cell
     max_new_tokens: int = option(160, POSITIVE)  # of a reply; one that is cut off can seldom be read
     retries: int = option(2, NOT_NEGATIVE)  # further calls where a reply could not be read, before it counts as failed
-    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together
+    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together; a server's one by one
     # Of an iteration's pairs, judge only this share, or this number where it is above 1: those whose labels are most
     # likely wrong. None: all.
     budget: float | None = option(None, BUDGET)

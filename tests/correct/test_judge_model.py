@@ -163,3 +163,72 @@ def test_a_run_that_was_stopped_while_judging_ends_as_the_undisturbed_one(roomy,
     line = command(roomy, tmp_path / "parts", *more)
     assert [train.main(line) for _ in range(4)] == [130, 130, 130, 0]
     assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
+
+
+def well_but_for(server, word, fault):
+    """Judges, but for pairs with an answer that holds the word."""
+
+    def answer(handler):
+        found = SHOWN.search(handler.sent["messages"][-1]["content"])
+        fault(handler) if found and word in found["a"] + found["b"] else handler.answer()
+
+    server.text, server.always = judging, answer
+
+
+def judged_by(server, roomy, output, *more):
+    own = [f"correct.judge.model=openai:{MODEL}", f"correct.judge.base_url={server.url}", "server.retries=1"]
+    return command(roomy, output, "run.iterations=1", "evaluate.draws=0", *own, *more)
+
+
+def questions_to(server):
+    texts = [sent["messages"][-1]["content"] for _, sent, _ in server.calls]
+    return [text for text in texts if SHOWN.search(text)]
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "asked"), [(400, "no reply: HTTP 400: too long", 1), (500, "no reply: HTTP 500: too long", 2)]
+)
+def test_a_question_that_the_server_fails_with_is_a_failed_call_and_the_others_are_kept(
+    roomy, tmp_path, status, says, asked
+):
+    with serving() as server:
+        well_but_for(server, "sun", lambda h: h.reply(status, {"error": "too long"}))
+        assert train.main(judged_by(server, roomy, tmp_path / "run")) == 0
+        questions = questions_to(server)
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        calls = store.query("SELECT verdict, reason FROM judge_calls")
+        failed = [reason for verdict, reason in calls if verdict is None]
+        assert set(failed) == {says}
+        assert 0 < len(failed) < len(calls)
+        # What had a reply was asked for once, and what had none not again under another fence.
+        assert len(set(questions)) == len(calls)
+        assert len(questions) == len(calls) + (asked - 1) * len(failed)
+
+
+def test_a_judge_whose_server_goes_away_loses_nothing_that_came(roomy, tmp_path, capsys):
+    output, questions = tmp_path / "run", []
+    with serving() as server:
+        server.text = judging
+
+        def dies(handler):
+            """After five replies, in the middle of the first batch."""
+            if len(questions) == 5:
+                handler.reply(503, {"error": "shut down"})
+                return
+            asked = handler.sent["messages"][-1]["content"]
+            questions.extend([asked] * bool(SHOWN.search(asked)))
+            handler.answer()
+
+        server.always = dies
+        line = judged_by(server, roomy, output, "server.concurrency=1")
+        assert "HTTP 503: shut down" in refused(capsys, *line)
+        with RunStore.open_read_only(output) as store:
+            assert store.query("SELECT count(*), sum(verdict IS NULL) FROM judge_calls") == [(5, 0)]
+        server.always = None
+        server.calls.clear()
+        assert train.main(line) == 0
+        assert not set(questions) & set(questions_to(server))
+        assert train.main(judged_by(server, roomy, tmp_path / "whole", "server.concurrency=4")) == 0
+    with RunStore.open_read_only(output) as store, RunStore.open_read_only(tmp_path / "whole") as whole:
+        for table in ("corrections", "labels", "drops", "strengths"):
+            assert store.query(f"SELECT * FROM {table}") == whole.query(f"SELECT * FROM {table}")

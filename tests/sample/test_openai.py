@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import re
 import threading
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tso.sample.base import Request
 from tso.sample.client import Limits, Refused
 from tso.sample.endpoint import Endpoint
 from tso.sample.openai import OpenAISampler
+from tso.sample.probe import Unanswered
 from tso.sample.reply import read
 
 from tests.sample.server import MODEL, serving
@@ -160,14 +162,53 @@ def test_a_pause_that_is_too_long_is_told_and_not_waited_for(server, asked):
 
 def test_a_refusal_is_not_repeated_and_what_is_under_way_comes_home(server):
     ask, path, said = answers(server)
-    server.faults = [lambda h: h.reply(400, {"error": {"message": "the prompt is too long"}})]
+    server.faults = [lambda h: h.reply(404, {"error": {"message": "no such model"}})]
     come = {}
-    with pytest.raises(Refused, match="HTTP 400.*the prompt is too long") as refused:
+    with pytest.raises(Refused, match="HTTP 404.*no such model") as refused:
         ask.each(path, REQUESTS, come.__setitem__)
     assert len(server.calls) < len(REQUESTS)
     assert {i: r.text for i, r in come.items()} == {i: said[i].text for i in come}
     assert sum(server.answered.values()) == len(come), "an answer that the server gave was dropped"
-    assert pickle.loads(pickle.dumps(refused.value)).status == 400
+    assert pickle.loads(pickle.dumps(refused.value)).status == 404
+
+
+ONE_QUESTION = {
+    "refused": (lambda h: h.reply(400, {"error": {"message": "filtered"}}), "HTTP 400: filtered"),
+    "too large": (lambda h: h.reply(413, b"too large"), "HTTP 413: too large"),
+    "broken by it": (lambda h: h.reply(500, {"error": "oh"}), "HTTP 500: oh"),
+    "a tool call": (HICCUPS["a tool call"], "an answer whose finish_reason is 'tool_calls'"),
+    "reset": (lambda h: h.reset(), "RemoteProtocolError|ReadError"),
+}
+
+
+def about(handler, words):
+    return words in handler.sent["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("name", ONE_QUESTION)
+def test_a_fault_of_one_question_is_handed_on_and_the_others_are_answered(server, name):
+    fault, says = ONE_QUESTION[name]
+    ask, path, said = answers(server)
+    server.always = lambda h: fault(h) if about(h, "tell 3") else h.answer()
+    come, failed = {}, {}
+    ask.each(path, REQUESTS, come.__setitem__, failed.__setitem__)
+    assert {i: r.text for i, r in come.items()} == {i: a.text for i, a in enumerate(said) if i != 3}
+    assert list(failed) == [3]
+    assert re.search(says, failed[3].why)
+    assert pickle.loads(pickle.dumps(failed[3])).why == failed[3].why
+    with pytest.raises(Unanswered, match="has no answer to one question"):
+        ask.sample(path, REQUESTS[3:4])
+
+
+@pytest.mark.parametrize("name", ONE_QUESTION)
+def test_a_server_that_fails_with_every_question_is_no_fault_of_one(server, name):
+    ask, path, _ = answers(server)
+    server.always = ONE_QUESTION[name][0]
+    failed = {}
+    with pytest.raises(ServerError) as told:
+        ask.each(path, REQUESTS, print, failed.__setitem__)
+    assert not isinstance(told.value, Unanswered)
+    assert failed == {}
 
 
 def test_another_model_in_between_ends_it(server):
@@ -401,7 +442,7 @@ def test_ctrl_c_waits_for_no_answer(server):
     server.always = lambda h: leave.wait(600)
 
     async def interrupted():
-        task = asyncio.create_task(ask._each(ask.endpoints[path], REQUESTS, print, None))
+        task = asyncio.create_task(ask._each(ask.endpoints[path], REQUESTS, print, None, None))
         while not server.calls:
             await asyncio.sleep(0.01)
         task.cancel()

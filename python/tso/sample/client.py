@@ -55,6 +55,17 @@ class Refused(ServerError):
         return type(self), (str(self), self.status, self.said)
 
 
+class GaveUp(ServerError):
+    """All attempts at one call have failed; `why`: the last of them."""
+
+    def __init__(self, message: str, why: str):
+        super().__init__(message)
+        self.why = why
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.why)
+
+
 class Broken(Exception):
     """An answer that makes no sense, or none at all; another attempt may fare better. `wait`: seconds that were asked for."""
 
@@ -94,7 +105,7 @@ class Client:
                     return read(await self._attempt(path, body))
                 except Broken as err:
                     if attempt > self.limits.retries:
-                        raise ServerError(self._gave_up(attempt, str(err))) from None
+                        raise GaveUp(self._gave_up(attempt, str(err)), str(err)) from None
                     await self._wait(attempt, err.wait)
         raise ServerError(f"{self.endpoint.base_url} was not asked any more, because another call had failed")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from tso.errors import ModelError, ServerError
 from tso.records import Decoding, Message, Prompt
 from tso.sample.base import Request
-from tso.sample.client import Broken, Client, Refused
+from tso.sample.client import Broken, Client, GaveUp, Refused
 from tso.sample.reply import Dialect, Reply, body, read, route
 
 # Free to be answered in very many ways, so that two equal answers are no accident.
@@ -23,6 +23,20 @@ ASKED = Prompt(
 TOKENS = 24  # of an answer to it
 TELLING = 24  # characters: in a shorter one, the rest of a token could be taken for the rest of the answer
 SEEDS = (11, 12, 13, 14)
+# Refusals that may be about what was asked: malformed, too large, unprocessable, legal reasons. Others are about access,
+# the address or the model.
+OF_ONE_QUESTION = (400, 413, 422, 451)
+
+
+class Unanswered(ServerError):
+    """A question to which a server that is well has no answer. `why`: what it said."""
+
+    def __init__(self, message: str, why: str):
+        super().__init__(message)
+        self.why = why
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,27 @@ async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
         if request.schema is None or "response_format" not in err.said:
             raise
     return await ask(client, replace(request, schema=None), dialect)
+
+
+async def answer(client: Client, request: Request, dialect: Dialect) -> Reply:
+    """As `ask`. Raises Unanswered where the server is well and has no answer to this one question.
+
+    A filter refuses some prompts, a long one does not fit, a server breaks on a third. Whether the fault is the
+    question's is found out by the question of the trial: a server that answers that is well.
+    """
+    try:
+        return await ask(client, request, dialect)
+    except (Refused, GaveUp) as err:
+        if isinstance(err, Refused) and err.status not in OF_ONE_QUESTION:
+            raise
+        told = f"HTTP {err.status}: {err.said}" if isinstance(err, Refused) else err.why
+        failure = err
+    short = replace(request.decoding, max_new_tokens=min(request.decoding.max_new_tokens, TOKENS), stop=())
+    try:
+        await ask(client, Request(ASKED, short, request.seed), dialect)
+    except ServerError:
+        raise failure from None
+    raise Unanswered(f"{client.endpoint.path} has no answer to one question: {told}", told)
 
 
 async def _listed(client: Client) -> None:
