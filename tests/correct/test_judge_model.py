@@ -98,7 +98,10 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
         (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
         (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
         (["correct.judge.model=Policy"], "did you mean policy?"),
-        (["correct.judge.model=openai:double"], "give model: openai:NAME and the server's base_url"),
+        (
+            ["correct.judge.model=openai:double"],
+            "error: correct.judge: give model: openai:NAME and the server's base_url",
+        ),
         (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
     ],
 )

@@ -80,6 +80,8 @@ HICCUPS = {
     "429 with Retry-After": lambda h: h.reply(429, {}, {"retry-after": "0.02"}),
     "429 with a date": lambda h: h.reply(429, {}, {"retry-after": format_datetime(datetime.now(UTC))}),
     "429 with nonsense": lambda h: h.reply(429, {}, {"retry-after": "soon"}),
+    "429 with a year beyond all": lambda h: h.reply(429, {}, {"retry-after": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}),
+    "429 with no number": lambda h: h.reply(429, {}, {"retry-after": "nan"}),
     "500": lambda h: h.reply(500, b"<html>oh"),
     "503": lambda h: h.reply(503, {"detail": "loading"}),
     "reset": lambda h: h.reset(),
@@ -152,11 +154,11 @@ def test_a_pause_that_the_server_asks_for_is_kept_by_all_calls(server, monkeypat
     assert len(kept) >= len(REQUESTS) - QUICK.concurrency + 1, "all calls that began after it, and its own"
 
 
-@pytest.mark.parametrize("asked", ["4000", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+@pytest.mark.parametrize("asked", ["4000", "1e308", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1))])
 def test_a_pause_that_is_too_long_is_told_and_not_waited_for(server, asked):
     ask, path, _ = answers(server)
     server.always = lambda h: h.reply(429, {}, {"retry-after": asked})
-    with pytest.raises(ServerError, match=r"asks to be left alone for \d+ s; run again after that"):
+    with pytest.raises(ServerError, match=r"asks to be left alone for (\d+ s|more than a day); run again after that"):
         ask.sample(path, REQUESTS)
 
 
@@ -231,8 +233,6 @@ def test_null_is_an_empty_answer_and_a_filter_cuts_off(server):
     said = read({"choices": [choice], "usage": {"prompt_tokens": -1, "completion_tokens": True}}, HOW)
     assert (said.text, said.finish_reason, said.model) == ("", "length", None)
     assert (said.prompt_tokens, said.completion_tokens) == (None, None)
-    half = {"finish_reason": "stop", "message": {"content": " a \ud800 "}}
-    assert read({"choices": [half]}, HOW).text == "a ?"
 
 
 def test_a_stop_string_that_the_server_leaves_in_is_cut_off():
@@ -240,6 +240,18 @@ def test_a_stop_string_that_the_server_leaves_in_is_cut_off():
     choice = {"finish_reason": "length", "message": {"content": "tea\nUser: more\nUser:"}}
     assert read({"choices": [choice]}, how).text == "tea"
     assert read({"choices": [choice]}, how).finish_reason == "stop"
+
+
+def test_half_a_character_is_replaced_wherever_it_stands(server):
+    half = {"finish_reason": "stop", "message": {"content": " a \ud800 "}}
+    server.always = lambda h: h.answer(choices=[half], model="m\ud800", usage={"\ud800": 1})
+    ask, path = sampler(server)
+    come = {}
+    ask.each(path, [replace(REQUESTS[0], decoding=Decoding(temperature=0))], come.__setitem__)
+    assert (come[0].text, come[0].model) == ("a ?", "m?")
+    server.always = lambda h: h.reply(404, {"error": "no \ud800"})
+    with pytest.raises(Refused, match=re.escape("no ?")):
+        ask.each(path, [replace(REQUESTS[0], decoding=Decoding(temperature=0))], print)
 
 
 # --- the key
@@ -263,6 +275,37 @@ def test_the_key_is_sent_and_told_nowhere(server, monkeypatch):
     assert KEY not in repr(ask.endpoints)
 
 
+@pytest.mark.parametrize("key", ["c2stYWJj/ZGVmZ2hp+amtsbQ==", 'sk-"quoted/slash"-\\1234'])
+def test_a_key_that_json_spells_otherwise_is_taken_out_too(server, monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    ask, path, _ = answers(server, api_key_env="SOME_KEY")
+    inside = json.dumps({"key": key})
+    text = f"it is {key}, {inside} or {inside.replace('/', chr(92) + '/')}"
+    choice = {"finish_reason": "stop", "message": {"content": text}}
+    whole = {"model": MODEL, "choices": [choice]}
+    for spelt in (json.dumps(whole), json.dumps(whole).replace("/", "\\/")):
+        server.always = lambda h, spelt=spelt: h.reply(200, spelt.encode())
+        assert ask.sample(path, REQUESTS[:1])[0].text == 'it is ***, {"key": "***"} or {"key": "***"}'
+    for refusal in ({"error": {"message": f"bad key {key}"}}, {"error": {"sent": [key]}}, {"error": "x" * 290 + key}):
+        for spelt in (json.dumps(refusal), json.dumps(refusal).replace("/", "\\/")):
+            server.always = lambda h, spelt=spelt: h.reply(401, spelt.encode())
+            with pytest.raises(TsoError) as told:
+                ask.sample(path, REQUESTS[:1])
+            assert key[:8] not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-abc12345\nsecretline99", "sk-\u043a\u043b\u044e\u0447-1234", "sk a b", "sk-\x7f12345678"]
+)
+def test_what_can_be_no_key_is_refused_by_the_name_of_its_variable_alone(server, monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    ask, path = sampler(server, api_key_env="SOME_KEY")
+    with pytest.raises(ConfigError, match="what the environment variable SOME_KEY holds is no key") as told:
+        ask.sample(path, REQUESTS[:1])
+    assert "sk" not in str(told.value)
+    assert server.calls == []
+
+
 def test_a_key_that_is_missing_or_wrong_is_told_by_the_name_of_its_variable(server, monkeypatch):
     monkeypatch.delenv("SOME_KEY", raising=False)
     ask, path = sampler(server, api_key_env="SOME_KEY")
@@ -281,7 +324,9 @@ def test_a_redirect_is_not_followed(server, monkeypatch):
     """It would take the key to another place."""
     ask, path, _ = answers(server)
     server.always = lambda h: h.reply(307, {}, {"location": "http://127.0.0.1:9/v1"})
-    with pytest.raises(Refused, match="HTTP 307"):
+    with pytest.raises(
+        Refused, match=r"sends requests on to http://127.0.0.1:9/v1 \(HTTP 307\), which is not followed"
+    ):
         ask.sample(path, REQUESTS[:1])
 
 
@@ -301,11 +346,43 @@ def test_a_model_that_the_server_lacks_is_refused_with_the_nearest(server):
         ask.probe(path, HOW)
 
 
-@pytest.mark.parametrize("models", [None, []])
-def test_a_server_need_not_list_its_models(server, models):
-    server.models = models
+@pytest.mark.parametrize("listed", [None, [], {"data": None}, ["double"]])
+def test_a_server_need_not_list_its_models(server, monkeypatch, listed):
+    server.models = listed
+    if listed:
+        monkeypatch.setattr("tests.sample.server.Handler.do_GET", lambda handler: handler.reply(200, listed))
     ask, path = sampler(server)
     assert ask.probe(path, HOW).model == MODEL
+
+
+@pytest.mark.parametrize("reply", [(404, b"<html>"), (200, b"<html>")])
+def test_an_address_without_its_version_is_told_so(server, monkeypatch, reply):
+    server.models = None
+    server.always = lambda h: h.reply(*reply)
+    endpoint = Endpoint(server.url.removesuffix("/v1"), MODEL)
+    with pytest.raises(TsoError, match=r"should the base_url http://127.0.0.1:\d+ end in /v1\?"):
+        OpenAISampler({endpoint.path: endpoint}, QUICK).probe(endpoint.path, HOW)
+    ask, path = sampler(server)
+    with pytest.raises(TsoError) as told:
+        ask.probe(path, HOW)
+    assert "should" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "url", "says"),
+    [
+        ("HTTP_PROXY", "foo://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
+        ("HTTP_PROXY", "socks5://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "https://example.invalid/v1", "cannot read the certificates for https://"),
+    ],
+)
+def test_a_setting_of_the_environment_that_cannot_be_used_is_named(monkeypatch, variable, value, url, says):
+    for name in (variable, variable.lower()):
+        monkeypatch.setenv(name, value)
+    endpoint = Endpoint(url, MODEL)
+    with pytest.raises(ConfigError, match=says) as told:
+        OpenAISampler({endpoint.path: endpoint}, QUICK).probe(endpoint.path, HOW)
+    assert "secret" not in str(told.value)
 
 
 def test_a_greedy_server_is_refused_unless_the_cell_is_greedy(server):

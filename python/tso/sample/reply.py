@@ -86,7 +86,7 @@ def read(payload: Any, decoding: Decoding) -> Reply:
         raise Broken("an answer without exactly one choice and its text") from None
     if not isinstance(content, str | None) or finish not in (*ENDED, *CUT):
         raise Broken(f"an answer whose finish_reason is {str(finish)[:40]!r}")
-    text = (content or "").encode("utf-8", "replace").decode()  # JSON can hold half a character, a store cannot
+    text = content or ""
     reason = "stop" if finish in ENDED else "length"
     if len(text) > _longest(decoding.max_new_tokens):
         raise Broken(f"an answer of {len(text)} characters, though {decoding.max_new_tokens} tokens were asked for")
