@@ -10,7 +10,8 @@ from tso.store import RunStore
 
 from tests.correct.doubles import SHOWN, says
 from tests.sample.server import MODEL, serving
-from tests.tiny import content_hash, words
+from tests.sample.test_base_models import gguf_of
+from tests.tiny import TEMPLATE, bytewise_model, content_hash, words
 
 ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
 
@@ -60,6 +61,36 @@ def test_the_policy_judges_its_own_iterations(by_the_policy):
     assert "could not be read" in page
 
 
+@pytest.mark.parametrize(
+    ("word", "moments"),
+    [
+        ("previous", [(0, "policy"), (0, "policy"), (1, "policy")]),
+        ("reference", [(0, "reference"), (1, "reference"), (2, "reference")]),
+    ],
+)
+def test_an_earlier_stage_judges(roomy, tmp_path, word, moments):
+    more = ["run.iterations=3", f"correct.judge.model={word}", "correct.judge.budget=2", "evaluate.draws=0"]
+    more += ["update.reference=soft", "correct.judge.retries=0"]
+    assert train.main(command(roomy, tmp_path / "run", *more)) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        revisions = store.query("SELECT DISTINCT iteration, revision FROM judge_pairs ORDER BY iteration")
+        assert revisions == [(t, store.checkpoint(*moments[t - 1])[1]) for t in (1, 2, 3)]
+
+
+def test_a_gguf_file_judges_from_within_the_run(roomy, tmp_path):
+    folder = bytewise_model(tmp_path / "model")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 4 * ROOM}))
+    file = gguf_of(folder, tmp_path / "judge.gguf", TEMPLATE)
+    more = [f"correct.judge.model={file}", "correct.judge.budget=2", "evaluate.draws=0", "run.iterations=1"]
+    assert train.main(command(roomy, tmp_path / "run", *more)) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        path, revision = store.info(0, "start")["judge"]["model"]
+        assert path.startswith("iteration-0/judge-")
+        assert store.query("SELECT DISTINCT revision FROM judge_pairs") == [(revision,)]
+        assert store.query("SELECT count(*) FROM judge_calls") > [(0,)]
+
+
 def test_resuming_asks_nothing(roomy, by_the_policy):
     def calls():
         with RunStore.open_read_only(by_the_policy) as store:
@@ -98,6 +129,9 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
         (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
         (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
         (["correct.judge.model=Policy"], "did you mean policy?"),
+        (["correct.judge.model=human"], "correct.judge.model='human': a judge is a model, or one of policy, previous,"),
+        (["correct.judge.model=policy@1"], "policy, previous, reference, start; policy and previous move with the run"),
+        (["correct.judge.model=nowhere.gguf"], "correct.judge.model: no such GGUF file: nowhere.gguf"),
         (
             ["correct.judge.model=openai:double"],
             "error: correct.judge: give model: openai:NAME and the server's base_url",

@@ -20,7 +20,7 @@ from tso.sample.base import Request
 from tso.sample.client import Limits, Refused
 from tso.sample.endpoint import Endpoint
 from tso.sample.openai import OpenAISampler
-from tso.sample.probe import Unanswered
+from tso.sample.probe import Unanswered, remarks
 from tso.sample.reply import read
 
 from tests.sample.server import MODEL, serving
@@ -152,6 +152,16 @@ def test_a_pause_that_the_server_asks_for_is_kept_by_all_calls(server, monkeypat
     ask.sample(path, REQUESTS)
     kept = [seconds for seconds in naps if seconds > 400]
     assert len(kept) >= len(REQUESTS) - QUICK.concurrency + 1, "all calls that began after it, and its own"
+
+
+def test_a_long_pause_is_told_once(server, monkeypatch):
+    endpoint, told, sleep = Endpoint(server.url, MODEL), [], asyncio.sleep
+    ask = OpenAISampler({endpoint.path: endpoint}, QUICK, tell=told.append)
+    ask.probe(endpoint.path, HOW)
+    monkeypatch.setattr(client.asyncio, "sleep", lambda seconds: sleep(0))
+    server.faults = [lambda h: h.reply(429, {}, {"retry-after": "25"})] * 3
+    ask.sample(endpoint.path, REQUESTS)
+    assert told == [f"{server.url} asks to be left alone for 25 s; waiting"]
 
 
 @pytest.mark.parametrize("asked", ["4000", "1e308", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1))])
@@ -497,6 +507,31 @@ def test_answers_that_cannot_be_used_are_refused(server, text, says):
     ask, path = sampler(server)
     with pytest.raises(ModelError, match=says):
         ask.probe(path, HOW)
+
+
+def thinking(handler):
+    """A model that needs 100 tokens for its thoughts, behind a parser that holds them apart."""
+    message = {"role": "assistant", "content": None, "reasoning_content": "Okay, the user wants"}
+    cut = {"finish_reason": "length", "message": message}
+    handler.answer(choices=[cut]) if handler.sent["max_tokens"] < 100 else handler.answer()
+
+
+@pytest.mark.parametrize("how", [HOW, Decoding(temperature=0), replace(HOW, stop=("x",))])
+def test_a_model_that_thinks_first_is_tried_with_all_its_tokens(server, how):
+    server.always = thinking
+    ask, path = sampler(server)
+    assert ask.probe(path, replace(how, max_new_tokens=200)).model == MODEL
+    with pytest.raises(ModelError, match="gives empty answers; all of max_new_tokens=99 went into thoughts: raise it"):
+        ask.probe(path, replace(how, max_new_tokens=99))
+
+
+def test_another_name_than_the_one_asked_for_is_remarked(server):
+    ask, path = sampler(server)
+    for name, remarked in ((MODEL, False), ("org/double-2026-01-01", False), ("gpt-something", True)):
+        openai._found.clear()
+        server.always = lambda h, name=name: h.answer(model=name)
+        told = remarks(ask.endpoints[path], ask.probe(path, HOW))
+        assert [line.startswith(f"{path} answers under another name, '{name}'") for line in told] == [True] * remarked
 
 
 def test_a_server_that_does_not_count_is_known(server):

@@ -147,6 +147,13 @@ def refusing(*prompts):
     return answer
 
 
+def test_a_server_that_answers_under_another_name_is_remarked_once(tiny, tmp_path, server, capsys):
+    server.always = lambda h: h.answer(model="gpt-something")
+    two = f"{{name: hot, model: 'openai:{MODEL}', base_url: '{server.url}', temperature: 1.5}}]"
+    assert run(tiny, tmp_path / "out", cells(server.url)[:-1] + ", " + two) == 0
+    assert capsys.readouterr().out.count("answers under another name, 'gpt-something'") == 1
+
+
 def test_a_draw_that_the_server_refuses_is_dropped_with_its_reason_and_asked_for_once(tiny, tmp_path, server, capsys):
     server.always = refusing("a")
     output = tmp_path / "out"

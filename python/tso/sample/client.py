@@ -24,8 +24,10 @@ from tso.sample.endpoint import Endpoint
 from tso.sample.hearsay import Hearsay
 
 T = TypeVar("T")
+Tell = Callable[[str], None]
 
 DAY = 86_400.0  # seconds
+LONG = 5.0  # seconds of a pause that is told, so that nobody takes it for a hang
 LARGEST = 8 << 20  # bytes of one answer; more is no answer to anything that is asked here
 VERSION = re.compile(r"/v\d")  # in the path of nearly every server's address
 MAY_PASS = {408, 409, 425, 429}  # refusals that another attempt may not meet, beside 5xx
@@ -77,8 +79,10 @@ class Broken(Exception):
 class Client:
     """An asynchronous context manager; made and used within one event loop."""
 
-    def __init__(self, endpoint: Endpoint, limits: Limits):
+    def __init__(self, endpoint: Endpoint, limits: Limits, tell: Tell = lambda _: None):
+        """`tell` is given a line when there is a long pause."""
         self.endpoint = endpoint
+        self.tell = tell
         self.limits = limits
         self.stopped = False  # set: calls under way come to their end, and no new attempt is begun
         self._gate = asyncio.Semaphore(limits.concurrency)
@@ -121,7 +125,7 @@ class Client:
             raise Broken(f"no whole answer within {self.limits.timeout:g} s (server.timeout)") from None
         except httpx2.HTTPError as err:
             raise Broken(self._hear.text(f"{type(err).__name__}: {err}")) from None
-        except (httpx2.InvalidURL, UnicodeError):
+        except httpx2.InvalidURL:
             raise ConfigError(
                 f"base_url={self.endpoint.base_url!r} is no address such as http://localhost:8000/v1"
             ) from None
@@ -152,6 +156,8 @@ class Client:
                     f"{self.endpoint.base_url} asks to be left alone for {_span(asked)}; run again after that, all "
                     "answers that have come are kept"
                 )
+            if asked >= LONG and self._quiet_until <= loop.time():  # one pause, however many calls it was asked of
+                self.tell(f"{self.endpoint.base_url} asks to be left alone for {_span(asked)}; waiting")
             self._quiet_until = max(self._quiet_until, loop.time() + asked)
         backoff = min(self.limits.longest_wait, self.limits.first_wait * 2.0 ** min(attempt - 1, 30))
         # Calls that failed together would come back together without this; it decides when, never what.

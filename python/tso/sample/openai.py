@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from tso.errors import ModelError
 from tso.records import Decoding
 from tso.sample.base import Answer, Request
-from tso.sample.client import Client, Limits
+from tso.sample.client import Client, Limits, Tell
 from tso.sample.endpoint import Endpoint
 from tso.sample.probe import Found, Unanswered, answer, probe
 from tso.sample.reply import Reply
@@ -32,12 +32,17 @@ _found: dict[tuple[Endpoint, Decoding], Found] = {}  # a process tries a server 
 class OpenAISampler:
     """Asks the endpoints that it knows by their paths (URL#NAME). Answers carry no token ids: they are another model's.
 
-    known_as: the servers' own names for their models when the run began, by path, to which they are held.
+    tell: given a line where a server asks for a long pause. known_as: the servers' own names for their models when the run began, by path, to which they are held.
     """
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], limits: Limits, known_as: Mapping[str, str] = MappingProxyType({})
+        self,
+        endpoints: Mapping[str, Endpoint],
+        limits: Limits,
+        known_as: Mapping[str, str] = MappingProxyType({}),
+        tell: Tell = lambda _: None,
     ):
+        self.tell = tell
         self.endpoints = endpoints
         self.limits = limits
         self.known_as = known_as
@@ -72,7 +77,7 @@ class OpenAISampler:
     async def _probe(self, endpoint: Endpoint, decoding: Decoding) -> Found:
         if (endpoint, decoding) not in _found:
             limits = replace(self.limits, retries=min(self.limits.retries, PROBE_RETRIES))
-            async with Client(endpoint, limits) as client:
+            async with Client(endpoint, limits, self.tell) as client:
                 _found[endpoint, decoding] = await probe(client, decoding)
         return _found[endpoint, decoding]
 
@@ -87,7 +92,7 @@ class OpenAISampler:
         found = {d: await self._probe(endpoint, d) for d in dict.fromkeys(r.decoding for r in requests)}
         for one in found.values():
             _same_model(endpoint, known_as or one.model, one.model)
-        async with Client(endpoint, self.limits) as client:
+        async with Client(endpoint, self.limits, self.tell) as client:
             tasks = [asyncio.create_task(answer(client, r, found[r.decoding].dialect)) for r in requests]
             await _gather(client, tasks, [found[r.decoding].model for r in requests], arrived, failed)
 

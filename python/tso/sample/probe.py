@@ -14,6 +14,7 @@ from tso.errors import ModelError, ServerError
 from tso.records import Decoding, Message, Prompt
 from tso.sample.base import Request
 from tso.sample.client import Client, GaveUp, Refused
+from tso.sample.endpoint import Endpoint
 from tso.sample.reply import Dialect, Reply, body, read, route
 
 # Free to be answered in very many ways, so that two equal answers are no accident.
@@ -53,6 +54,9 @@ async def probe(client: Client, decoding: Decoding) -> Found:
     await _listed(client)
     short = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, TOKENS))
     dialect, first = await _first(client, replace(short, stop=()))
+    if not first.text and first.finish_reason == "length" and short.max_new_tokens < decoding.max_new_tokens:
+        short = decoding  # a model that thinks first may have no word left for the answer
+        first = await ask(client, Request(ASKED, replace(short, stop=()), SEEDS[0]), dialect)
     if first.completion_tokens is not None and first.completion_tokens > short.max_new_tokens:
         raise ModelError(f"{client.endpoint.path} does not keep to {dialect.limit}, which max_new_tokens needs")
     if decoding.temperature > 0:
@@ -61,10 +65,23 @@ async def probe(client: Client, decoding: Decoding) -> Found:
     else:
         texts = [first.text]
     if not any(texts):
-        raise ModelError(f"{client.endpoint.path} gives empty answers; see whether the model fits its chat template")
+        raise ModelError(f"{client.endpoint.path} gives empty answers; {_why_empty(first, short)}")
     if decoding.stop:
         await _stopping(client, dialect, replace(short, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, stop=()))
     return Found(dialect, first.model or client.endpoint.model, first.completion_tokens is not None)
+
+
+def remarks(endpoint: Endpoint, found: Found) -> list[str]:
+    """What somebody should know of a server that can be used."""
+    lines = []
+    if not found.reports_usage:
+        lines.append(f"{endpoint.path} does not report the tokens it used, so their cost is not counted")
+    if not found.dialect.seed:
+        lines.append(f"{endpoint.path} takes no seed: its answers cannot be repeated")
+    # A dated name, or one without its organisation, is the usual way to name the same model.
+    if found.model not in endpoint.model and endpoint.model not in found.model:
+        lines.append(f"{endpoint.path} answers under another name, {found.model!r}: see that it is the model you mean")
+    return lines
 
 
 async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
@@ -156,6 +173,14 @@ def _why_refused(client: Client, how: Decoding, err: Refused) -> str:
             "the cell's prompt_format"
         )
     return str(err)
+
+
+def _why_empty(reply: Reply, how: Decoding) -> str:
+    if reply.thoughts:
+        return (
+            f"all of max_new_tokens={how.max_new_tokens} went into thoughts: raise it, or switch them off at the server"
+        )
+    return "see whether the model fits its chat template"
 
 
 async def _sampling(client: Client, dialect: Dialect, how: Decoding) -> tuple[Dialect, list[str]]:

@@ -36,6 +36,7 @@ class Reply:
     model: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    thoughts: bool = False  # it came with thoughts that the server holds apart from the answer
 
 
 def route(decoding: Decoding) -> str:
@@ -99,7 +100,13 @@ def read(payload: Any, decoding: Decoding) -> Reply:
         model if isinstance(model, str) else None,
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
+        _thought(choice.get("message")),
     )
+
+
+def _thought(message: Any) -> bool:
+    names = ("reasoning_content", "reasoning")
+    return isinstance(message, dict) and any(isinstance(message.get(n), str) and message[n] for n in names)
 
 
 def _longest(tokens: int) -> int:

@@ -38,7 +38,7 @@ def sample(
     ordered = sorted(prompts, key=lambda p: (sum(len(m.content) for m in found[p].messages), p))
     by_model = sorted(cells, key=lambda c: c.path)  # stable: one model after another
     plan = store.plan(iteration, purpose, config.run.seed, ordered, by_model, config.sample.batch_size)
-    sample_all(store, iteration, purpose, plan, cells, Samplers(config), encode, face)
+    sample_all(store, iteration, purpose, plan, cells, Samplers(config, face.say), encode, face)
 
 
 def sample_all(
