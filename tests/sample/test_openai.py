@@ -527,7 +527,14 @@ def test_a_model_that_thinks_first_is_tried_with_all_its_tokens(server, how):
 
 def test_another_name_than_the_one_asked_for_is_remarked(server):
     ask, path = sampler(server)
-    for name, remarked in ((MODEL, False), ("org/double-2026-01-01", False), ("gpt-something", True)):
+    names = {
+        MODEL: False,
+        "org/double-2026-01-01": False,
+        "double:latest": False,
+        "gpt-something": True,
+        "doubles": True,
+    }
+    for name, remarked in {**names, "e": True}.items():
         openai._found.clear()
         server.always = lambda h, name=name: h.answer(model=name)
         told = remarks(ask.endpoints[path], ask.probe(path, HOW))

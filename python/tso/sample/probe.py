@@ -78,10 +78,15 @@ def remarks(endpoint: Endpoint, found: Found) -> list[str]:
         lines.append(f"{endpoint.path} does not report the tokens it used, so their cost is not counted")
     if not found.dialect.seed:
         lines.append(f"{endpoint.path} takes no seed: its answers cannot be repeated")
-    # A dated name, or one without its organisation, is the usual way to name the same model.
-    if found.model not in endpoint.model and endpoint.model not in found.model:
+    if not _same(endpoint.model, found.model):
         lines.append(f"{endpoint.path} answers under another name, {found.model!r}: see that it is the model you mean")
     return lines
+
+
+def _same(asked: str, told: str) -> bool:
+    """Whether two names differ in an organisation and a date or version behind them at most."""
+    short, long = sorted((asked.rsplit("/", 1)[-1], told.rsplit("/", 1)[-1]), key=len)
+    return long.startswith(short) and long[len(short) : len(short) + 1] in ("", *"-:@._")
 
 
 async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
