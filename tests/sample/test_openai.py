@@ -149,6 +149,7 @@ def test_a_pause_that_the_server_asks_for_is_kept_by_all_calls(server, monkeypat
     naps, sleep = [], asyncio.sleep
     monkeypatch.setattr(client.asyncio, "sleep", lambda seconds: (naps.append(seconds), sleep(0))[1])
     server.faults = [lambda h: h.reply(429, {}, {"retry-after": "500"})]
+    server.always = lambda h: (time.sleep(0.2), h.answer())  # the refusal is there before any answer
     ask.sample(path, REQUESTS)
     kept = [seconds for seconds in naps if seconds > 400]
     assert len(kept) >= len(REQUESTS) - QUICK.concurrency + 1, "all calls that began after it, and its own"
