@@ -19,6 +19,7 @@ from tso.errors import DataError, InternalError
 from tso.models import located
 from tso.records import Decoding, Message, Pair, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
+from tso.sample.endpoint import on_server
 from tso.sample.openai import OpenAISampler, as_answer
 from tso.sample.probe import Unanswered
 from tso.store import Rows, RunStore
@@ -211,7 +212,7 @@ def _ask_server(
 
 def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:
     """An answer to each request, or why the judge cannot be asked that: it is too long for it, for example."""
-    model = located(store.folder, judge.path, judge.revision)
+    model = judge.path if on_server(judge.path) else located(store.folder, judge.path, judge.revision)
     try:
         answers = judge.sampler.sample(model, requests)
     except DataError as err:
