@@ -44,6 +44,15 @@ def test_every_model_meets_every_decoding_and_people_stand_once(path):
     assert "grid" not in yaml.safe_load(config.to_yaml(found))["matrix"], "a resolved config has cells alone"
 
 
+def test_a_grid_may_be_given_word_by_word():
+    words = [*NEEDED, "matrix.grid.models=[policy, human]", "matrix.grid.decodings=[0.7]"]
+    assert [c.name for c in config.load(None, words).matrix.cells] == ["policy-0.7", "human"]
+    with pytest.raises(ConfigError, match="did you mean 'matrix.grid.decodings'"):
+        config.load(None, [*words[:-1], "matrix.grid.decoding=[0.7]"])
+    with pytest.raises(ConfigError, match="two lists, models and decodings"):
+        config.load(None, words[:-1])
+
+
 def test_a_grid_takes_the_place_of_the_usual_cells_and_joins_listed_ones():
     assert [c.name for c in grid("{models: [policy], decodings: [1]}")] == ["policy-1"]
     listed = grid("{models: [policy], decodings: [1]}", "matrix.cells=[{name: people, model: human}]")

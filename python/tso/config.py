@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 
 from tso.errors import ConfigError
-from tso.grid import spread
+from tso.grid import PARTS, spread
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -184,7 +184,8 @@ class PairSection:
 class JudgeSection:
     """A model that compares the two sides of a pair, in both orders."""
 
-    # policy (as it stands), start, a hub name or a folder, or openai:NAME, on the server at base_url. None: no judge.
+    # policy (as it stands), previous, reference, start; a hub name, a folder or a GGUF file; or openai:NAME, on the server
+    # at base_url. None: no judge.
     model: str | None = option(None, NAMED)
     base_url: str | None = option(None)  # openai:NAME only: the server's address, as in a cell
     api_key_env: str | None = option(None, NAMED)  # openai:NAME only: the environment variable that holds the key
@@ -192,7 +193,7 @@ class JudgeSection:
     temperature: float = option(0.0, TEMPERATURE)  # of the judge's draws, as in a cell
     max_new_tokens: int = option(160, POSITIVE)  # of a reply; one that is cut off can seldom be read
     retries: int = option(2, NOT_NEGATIVE)  # further calls where a reply could not be read, before it counts as failed
-    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together
+    batch_size: int = option(16, POSITIVE)  # calls computed together, and durable together; a server's one by one
     # Of an iteration's pairs, judge only this share, or this number where it is above 1: those whose labels are most
     # likely wrong. None: all.
     budget: float | None = option(None, BUDGET)
@@ -334,6 +335,10 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
+class _Twice(yaml.constructor.ConstructorError):
+    pass
+
+
 class _Once(yaml.SafeLoader):
     """Refuses a key that stands twice in one mapping, where YAML would quietly take the last."""
 
@@ -341,7 +346,7 @@ class _Once(yaml.SafeLoader):
         keys = [key.value for key, _ in node.value]
         for i, key in enumerate(keys):
             if key in keys[:i]:
-                raise yaml.constructor.ConstructorError(problem=f"{key!r} stands twice", problem_mark=node.start_mark)
+                raise _Twice(problem=f"{key!r} stands twice", problem_mark=node.start_mark)
         return super().construct_mapping(node, deep)
 
 
@@ -367,7 +372,9 @@ def _parse_override(word: str) -> dict[str, Any]:
     if not equals or len(parts) < 2 or not all(parts):
         raise ConfigError(f"{word!r} is not of the form section.key=value, for example training.learning_rate=1e-6")
     try:
-        value = yaml.safe_load(text) if text else ""
+        value = yaml.load(text, _Once) if text else ""
+    except _Twice as err:
+        raise ConfigError(f"{key}: {err.problem}") from err
     except yaml.YAMLError:
         value = text  # a plain word with YAML's special characters in it, such as a Windows path
     if value is not None and not isinstance(value, str) and _takes_text(*parts):
@@ -386,11 +393,12 @@ def _takes_text(*parts: str) -> bool:
 
 
 def _merge(tree: dict[str, Any], extra: dict[str, Any], where: str) -> None:
+    known = list(dict.fromkeys([*tree, *PARTS] if where == "matrix.grid." else tree))  # a grid grows word by word
     for key, value in extra.items():
         name = f"{where}{key}"
-        if key not in tree:
-            raise ConfigError(f"unknown option {name!r}{_nearest(str(key), tree, where)}")
-        if isinstance(tree[key], dict):
+        if key not in known:
+            raise ConfigError(f"unknown option {name!r}{_nearest(str(key), known, where)}")
+        if isinstance(tree.get(key), dict):
             if not isinstance(value, dict):
                 raise ConfigError(f"{name} is a section: give keys under it, not {value!r}")
             _merge(tree[key], value, f"{name}.")
@@ -453,6 +461,8 @@ def _scalar(hint: type, value: Any, name: str) -> Any:
         return number
     if hint is str and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
+    if isinstance(value, str) and not _storable(value):
+        raise ConfigError(f"{name}={value!r}: half a character, which no file can hold; write it as UTF-8")
     if type(value) is not hint:
         kind = {
             int: "a whole number",
@@ -463,6 +473,11 @@ def _scalar(hint: type, value: Any, name: str) -> Any:
     if isinstance(value, int) and abs(value) > MOST:
         raise ConfigError(f"{name}={value!r}: must be at most {MOST}")
     return value
+
+
+def _storable(text: str) -> bool:
+    """Whether it has no half of a surrogate pair, as escapes in YAML can spell and names of files can hold."""
+    return text == text.encode("utf-8", "replace").decode()
 
 
 def _check_whole(config: Config) -> None:

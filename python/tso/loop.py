@@ -73,7 +73,7 @@ def one_iteration(store: RunStore, config: Config, iteration: int, face: Face) -
     implicit_rewards(store, config, iteration, face)
     pair.make_pairs(store, config.pair, iteration)
     store.balance(iteration)
-    judge = judge_model.load(store, config, iteration)
+    judge = judge_model.load(store, config, iteration, face)
     correcting.correct(store, config.correct, iteration, training.encoder(store), face, judge=judge)
     pair.settle(store, config.pair, iteration)
     pair.tell_lengths(store, iteration, face)

@@ -39,7 +39,8 @@ def measure(store: RunStore, config: Config, iteration: int, face: Face) -> None
     if iteration == 0:
         # One pair a prompt: held-out pairs are for a mean, and each costs every model a forward pass.
         pair.make_pairs(store, replace(config.pair, max_pairs=1), 0, "evaluate")
-        correcting.correct(store, config.correct, 0, encode, face, "evaluate", judge_model.load(store, config, 0))
+        judge = judge_model.load(store, config, 0, face)
+        correcting.correct(store, config.correct, 0, encode, face, "evaluate", judge)
 
 
 def _cells(store: RunStore, config: Config, iteration: int) -> list[Cell]:

@@ -123,6 +123,11 @@ def identity_of(folder: Path) -> str:
     return _identities[place]
 
 
+def inside(folder: Path, path: Path) -> str:
+    """A model's folder as the store keeps it: relative where it is part of the run in `folder`."""
+    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+
+
 def located(folder: Path, path: str, sha256: str) -> str:
     """A recorded model as a folder to load: `path` inside the run's `folder`, or by itself where it is absolute.
 

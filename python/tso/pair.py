@@ -44,7 +44,9 @@ def make_pairs(store: RunStore, options: PairSection, iteration: int, purpose: s
         return
     cells = {c.name: c for c in store.cells(iteration)}
     answers = store.responses(iteration, purpose)
-    clean, dropped = clean_responses(answers, options)
+    unanswered = store.unanswered(iteration, purpose)
+    clean, dropped = clean_responses([a for a in answers if a.id not in unanswered], options)
+    dropped += [(draw, "unanswered", why) for draw, why in unanswered.items()]
     rows = [_tokens(r) for r in clean]
     candidates = propose(clean, cells, store.rewards(iteration), options.label)
     candidates = [c for c in candidates if options.length != "cap" or _within(rows, c, options.length_ratio)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tso.models import (
     device_for,
     find,
     identity_of,
+    inside,
     is_gguf,
     load_model,
     load_tokenizer,
@@ -34,6 +35,7 @@ from tso.records import Prompt
 from tso.sample.base import chat
 from tso.sample.choose import Samplers
 from tso.sample.endpoint import PREFIX, on_server
+from tso.sample.probe import remarks
 from tso.sample.transformers import answer_ids, prompt_ids, request_ids
 from tso.store import RunStore, dumps, merge, prompt_rows
 from tso.training.trainer import check_adapters, check_training, head_of
@@ -87,7 +89,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     _check_apart(store.folder, Path(config.data.prompts))
     found = load_prompts(config.data)
     path, sha = _start_model(store.folder, config, face)
-    samplers = Samplers(config)
+    samplers, warn = Samplers(config, face.say), _once(face)
     others = {name: _other(store.folder, name, config, face) for name in matrix.others(config) if not on_server(name)}
     where = located(store.folder, path, sha)
     prompts, longest, left_out = _readable(found, config, where)
@@ -96,8 +98,16 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     if len(left_out) > 10:
         face.warn(f"... and {len(left_out) - 10} more rows of {len(left_out)} left out")
     _check_room(config, longest, where, {name: str(folder) for name, folder in others.items()})
-    judge = judge_model.begin(config, where, longest)
-    servers = {name: _served(samplers, name, config, face) for name in matrix.others(config) if on_server(name)}
+    judge = judge_model.begin(
+        config,
+        store.folder,
+        where,
+        longest,
+        lambda name: others[name] if name in others else _other(store.folder, name, config, face),
+        samplers,
+        warn,
+    )
+    servers = {name: _served(samplers, name, config, warn) for name in matrix.others(config) if on_server(name)}
     model = load_model(where, dtype=getattr(torch, config.model.dtype), device=torch.device("cpu"))
     head_of(model)  # what cannot be trained is refused before anything is sampled
     scale = scale_of(model) if config.model.scale is None else config.model.scale
@@ -108,7 +118,7 @@ def _begin(store: RunStore, config: Config, face: Face) -> None:
     info = {
         "threads": config.model.threads or cores(),
         "scale": scale,
-        "bases": {name: (_inside(store.folder, path), identity_of(path)) for name, path in others.items()} | servers,
+        "bases": {name: (inside(store.folder, path), identity_of(path)) for name, path in others.items()} | servers,
         "judge": judge,
         "rejected": len(left_out),
         "settings": identity(config),
@@ -164,20 +174,25 @@ def _other(folder: Path, name: str, config: Config, face: Face) -> Path:
     return target
 
 
-def _inside(folder: Path, path: Path) -> str:
-    """As the store keeps it: relative where it is part of the run."""
-    return str(path.relative_to(folder)) if path.is_relative_to(folder) else str(path)
+def _once(face: Face) -> Callable[[str], None]:
+    """Warnings, each once: cells and a judge may share a server."""
+    told: set[str] = set()
+
+    def warn(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            face.warn(line)
+
+    return warn
 
 
-def _served(samplers: Samplers, path: str, config: Config, face: Face) -> tuple[str, str]:
+def _served(samplers: Samplers, path: str, config: Config, warn: Callable[[str], None]) -> tuple[str, str]:
     """(path, identity) of a model on a server, which is tried for each of its cells."""
     specs = [s for s in config.matrix.cells if s.model.startswith(PREFIX) and matrix.source(s) == path]
     for spec in specs:
         found = samplers.server.probe(path, matrix.decoding_of(spec, config.sample.max_new_tokens))
-    if not found.reports_usage:
-        face.warn(f"{path} does not report the tokens it used, so their cost is not counted")
-    if not found.dialect.seed:
-        face.warn(f"{path} takes no seed: its answers cannot be repeated")
+    for line in remarks(samplers.server.endpoints[path], found):
+        warn(line)
     return path, f"{path} {found.model}"
 
 

@@ -185,6 +185,15 @@ class RunStore:
         )
         return {row[0]: _response(*row) for row in rows}
 
+    def unanswered(self, iteration: int, purpose: str) -> dict[int, str]:
+        """Draws to which a server had no answer, by number, and what it said instead."""
+        rows = self.query(
+            "SELECT unit, json_extract(info, '$.unanswered') FROM units "
+            "WHERE iteration = ? AND stage = ? AND info <> '{}'",
+            (iteration, f"arrived/{purpose}"),
+        )
+        return {draw: why for draw, why in rows if why is not None}
+
     def dropped(self, kind: str, iteration: int | None = None) -> set[str]:
         rows = self.query("SELECT id FROM drops WHERE kind = ?1 AND (?2 IS NULL OR iteration = ?2)", (kind, iteration))
         return {row[0] for row in rows}

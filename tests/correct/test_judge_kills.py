@@ -11,8 +11,9 @@ import pytest
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="SIGKILL and fork are of POSIX")
 
 
-def test_a_judging_run_that_is_killed_asks_nothing_twice(tmp_path):
-    command = [sys.executable, "-m", "tests.correct.judge_kills", str(tmp_path), "--kills", "20"]
+@pytest.mark.parametrize("where", [[], ["--server"]])
+def test_a_judging_run_that_is_killed_asks_nothing_twice(tmp_path, where):
+    command = [sys.executable, "-m", "tests.correct.judge_kills", str(tmp_path), "--kills", "20", *where]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=600, check=False
     )

@@ -10,7 +10,8 @@ from tso.store import RunStore
 
 from tests.correct.doubles import SHOWN, says
 from tests.sample.server import MODEL, serving
-from tests.tiny import content_hash, words
+from tests.sample.test_base_models import gguf_of
+from tests.tiny import TEMPLATE, bytewise_model, content_hash, words
 
 ROOM = 2048  # positions: a question to a judge is longer than anything else that the tiny model reads
 
@@ -60,6 +61,36 @@ def test_the_policy_judges_its_own_iterations(by_the_policy):
     assert "could not be read" in page
 
 
+@pytest.mark.parametrize(
+    ("word", "moments"),
+    [
+        ("previous", [(0, "policy"), (0, "policy"), (1, "policy")]),
+        ("reference", [(0, "reference"), (1, "reference"), (2, "reference")]),
+    ],
+)
+def test_an_earlier_stage_judges(roomy, tmp_path, word, moments):
+    more = ["run.iterations=3", f"correct.judge.model={word}", "correct.judge.budget=2", "evaluate.draws=0"]
+    more += ["update.reference=soft", "correct.judge.retries=0"]
+    assert train.main(command(roomy, tmp_path / "run", *more)) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        revisions = store.query("SELECT DISTINCT iteration, revision FROM judge_pairs ORDER BY iteration")
+        assert revisions == [(t, store.checkpoint(*moments[t - 1])[1]) for t in (1, 2, 3)]
+
+
+def test_a_gguf_file_judges_from_within_the_run(roomy, tmp_path):
+    folder = bytewise_model(tmp_path / "model")
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"max_position_embeddings": 4 * ROOM}))
+    file = gguf_of(folder, tmp_path / "judge.gguf", TEMPLATE)
+    more = [f"correct.judge.model={file}", "correct.judge.budget=2", "evaluate.draws=0", "run.iterations=1"]
+    assert train.main(command(roomy, tmp_path / "run", *more)) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        path, revision = store.info(0, "start")["judge"]["model"]
+        assert path.startswith("iteration-0/judge-")
+        assert store.query("SELECT DISTINCT revision FROM judge_pairs") == [(revision,)]
+        assert store.query("SELECT count(*) FROM judge_calls") > [(0,)]
+
+
 def test_resuming_asks_nothing(roomy, by_the_policy):
     def calls():
         with RunStore.open_read_only(by_the_policy) as store:
@@ -98,7 +129,13 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
         (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
         (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
         (["correct.judge.model=Policy"], "did you mean policy?"),
-        (["correct.judge.model=openai:double"], "give model: openai:NAME and the server's base_url"),
+        (["correct.judge.model=human"], "correct.judge.model='human': a judge is a model, or one of policy, previous,"),
+        (["correct.judge.model=policy@1"], "policy, previous, reference, start; policy and previous move with the run"),
+        (["correct.judge.model=nowhere.gguf"], "correct.judge.model: no such GGUF file: nowhere.gguf"),
+        (
+            ["correct.judge.model=openai:double"],
+            "error: correct.judge: give model: openai:NAME and the server's base_url",
+        ),
         (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
     ],
 )
@@ -163,3 +200,72 @@ def test_a_run_that_was_stopped_while_judging_ends_as_the_undisturbed_one(roomy,
     line = command(roomy, tmp_path / "parts", *more)
     assert [train.main(line) for _ in range(4)] == [130, 130, 130, 0]
     assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")
+
+
+def well_but_for(server, word, fault):
+    """Judges, but for pairs with an answer that holds the word."""
+
+    def answer(handler):
+        found = SHOWN.search(handler.sent["messages"][-1]["content"])
+        fault(handler) if found and word in found["a"] + found["b"] else handler.answer()
+
+    server.text, server.always = judging, answer
+
+
+def judged_by(server, roomy, output, *more):
+    own = [f"correct.judge.model=openai:{MODEL}", f"correct.judge.base_url={server.url}", "server.retries=1"]
+    return command(roomy, output, "run.iterations=1", "evaluate.draws=0", *own, *more)
+
+
+def questions_to(server):
+    texts = [sent["messages"][-1]["content"] for _, sent, _ in server.calls]
+    return [text for text in texts if SHOWN.search(text)]
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "asked"), [(400, "no reply: HTTP 400: too long", 1), (500, "no reply: HTTP 500: too long", 2)]
+)
+def test_a_question_that_the_server_fails_with_is_a_failed_call_and_the_others_are_kept(
+    roomy, tmp_path, status, says, asked
+):
+    with serving() as server:
+        well_but_for(server, "sun", lambda h: h.reply(status, {"error": "too long"}))
+        assert train.main(judged_by(server, roomy, tmp_path / "run")) == 0
+        questions = questions_to(server)
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        calls = store.query("SELECT verdict, reason FROM judge_calls")
+        failed = [reason for verdict, reason in calls if verdict is None]
+        assert set(failed) == {says}
+        assert 0 < len(failed) < len(calls)
+        # What had a reply was asked for once, and what had none not again under another fence.
+        assert len(set(questions)) == len(calls)
+        assert len(questions) == len(calls) + (asked - 1) * len(failed)
+
+
+def test_a_judge_whose_server_goes_away_loses_nothing_that_came(roomy, tmp_path, capsys):
+    output, questions = tmp_path / "run", []
+    with serving() as server:
+        server.text = judging
+
+        def dies(handler):
+            """After five replies, in the middle of the first batch."""
+            if len(questions) == 5:
+                handler.reply(503, {"error": "shut down"})
+                return
+            asked = handler.sent["messages"][-1]["content"]
+            questions.extend([asked] * bool(SHOWN.search(asked)))
+            handler.answer()
+
+        server.always = dies
+        line = judged_by(server, roomy, output, "server.concurrency=1")
+        assert "HTTP 503: shut down" in refused(capsys, *line)
+        with RunStore.open_read_only(output) as store:
+            assert store.query("SELECT count(*), sum(verdict IS NULL) FROM judge_calls") == [(5, 0)]
+        server.always = None
+        server.calls.clear()
+        assert train.main(line) == 0
+        assert not set(questions) & set(questions_to(server))
+        assert train.main(judged_by(server, roomy, tmp_path / "whole", "server.concurrency=4")) == 0
+    with RunStore.open_read_only(output) as store, RunStore.open_read_only(tmp_path / "whole") as whole:
+        for table in ("corrections", "labels", "drops", "strengths"):
+            assert store.query(f"SELECT * FROM {table}") == whole.query(f"SELECT * FROM {table}")

@@ -118,7 +118,7 @@ def test_no_room_is_told_by_the_cells_own_limit(tiny, tmp_path, capsys):
 # --- GGUF
 
 
-def gguf_of(folder, path):
+def gguf_of(folder, path, template=None):
     """The model in `folder` as a GGUF file, written with the package `gguf` as llama.cpp's own converter writes them."""
     gguf = pytest.importorskip("gguf", reason="gguf is an extra")
     from safetensors.numpy import load_file
@@ -140,6 +140,8 @@ def gguf_of(folder, path):
     out.add_token_list(tokenizer.convert_ids_to_tokens(range(config["vocab_size"])))
     out.add_token_types([3] * 4 + [1] * (config["vocab_size"] - 4))
     out.add_token_scores([0.0] * config["vocab_size"])
+    if template is not None:
+        out.add_chat_template(template)
     for name, number in (("bos", 2), ("eos", 3), ("unk", 0), ("pad", 1)):
         getattr(out, f"add_{name}_token_id")(number)
     names = {

@@ -20,16 +20,26 @@ def test_an_endpoint_is_known_by_its_path():
     assert not on_server("org/model")
 
 
+def test_the_case_of_a_scheme_makes_no_other_endpoint():
+    spec = CellSection(name="a", model="openai:big", base_url="HTTP://localhost:8000/v1/")
+    assert endpoint_of(spec) == Endpoint(URL, "big")
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"model": "openai:big"}, "give model: openai:NAME and the server's base_url"),
+        ({"model": "openai:big"}, "cell 'a': give model: openai:NAME and the server's base_url"),
         ({"model": "openai:", "base_url": URL}, "give model: openai:NAME"),
         ({"model": "policy", "base_url": URL}, "cell 'a': base_url is for model: openai:NAME, not 'policy'"),
         ({"model": "policy", "api_key_env": "KEY"}, "api_key_env is for model: openai:NAME"),
         ({"model": "openai:big", "base_url": "localhost:8000"}, "is no address such as"),
         ({"model": "openai:big", "base_url": "http://:80/v1"}, "is no address such as"),
         ({"model": "openai:big", "base_url": "http://a:port/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://a:0/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": " http://a/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://a\t/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://a\x01/v1"}, "is no address such as"),
+        ({"model": "openai:big", "base_url": "http://a/\ud800"}, "is no address such as"),
         ({"model": "openai:big", "base_url": "http://me:secret@a/v1"}, "without user, password, query or #"),
         ({"model": "openai:big", "base_url": "http://a/v1?key=1"}, "without user, password, query or #"),
     ],

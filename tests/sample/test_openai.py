@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+import re
 import threading
 import time
 from dataclasses import replace
@@ -19,6 +20,7 @@ from tso.sample.base import Request
 from tso.sample.client import Limits, Refused
 from tso.sample.endpoint import Endpoint
 from tso.sample.openai import OpenAISampler
+from tso.sample.probe import Unanswered, remarks
 from tso.sample.reply import read
 
 from tests.sample.server import MODEL, serving
@@ -78,6 +80,8 @@ HICCUPS = {
     "429 with Retry-After": lambda h: h.reply(429, {}, {"retry-after": "0.02"}),
     "429 with a date": lambda h: h.reply(429, {}, {"retry-after": format_datetime(datetime.now(UTC))}),
     "429 with nonsense": lambda h: h.reply(429, {}, {"retry-after": "soon"}),
+    "429 with a year beyond all": lambda h: h.reply(429, {}, {"retry-after": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}),
+    "429 with no number": lambda h: h.reply(429, {}, {"retry-after": "nan"}),
     "500": lambda h: h.reply(500, b"<html>oh"),
     "503": lambda h: h.reply(503, {"detail": "loading"}),
     "reset": lambda h: h.reset(),
@@ -145,29 +149,79 @@ def test_a_pause_that_the_server_asks_for_is_kept_by_all_calls(server, monkeypat
     naps, sleep = [], asyncio.sleep
     monkeypatch.setattr(client.asyncio, "sleep", lambda seconds: (naps.append(seconds), sleep(0))[1])
     server.faults = [lambda h: h.reply(429, {}, {"retry-after": "500"})]
+    server.always = lambda h: (time.sleep(0.2), h.answer())  # the refusal is there before any answer
     ask.sample(path, REQUESTS)
     kept = [seconds for seconds in naps if seconds > 400]
     assert len(kept) >= len(REQUESTS) - QUICK.concurrency + 1, "all calls that began after it, and its own"
 
 
-@pytest.mark.parametrize("asked", ["4000", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+def test_a_long_pause_is_told_once(server, monkeypatch):
+    endpoint, told, sleep = Endpoint(server.url, MODEL), [], asyncio.sleep
+    ask = OpenAISampler({endpoint.path: endpoint}, QUICK, tell=told.append)
+    ask.probe(endpoint.path, HOW)
+    monkeypatch.setattr(client.asyncio, "sleep", lambda seconds: sleep(0))
+    server.faults = [lambda h: h.reply(429, {}, {"retry-after": "25"})] * 3
+    ask.sample(endpoint.path, REQUESTS)
+    assert told == [f"{server.url} asks to be left alone for 25 s; waiting"]
+
+
+@pytest.mark.parametrize("asked", ["4000", "1e308", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1))])
 def test_a_pause_that_is_too_long_is_told_and_not_waited_for(server, asked):
     ask, path, _ = answers(server)
     server.always = lambda h: h.reply(429, {}, {"retry-after": asked})
-    with pytest.raises(ServerError, match=r"asks to be left alone for \d+ s; run again after that"):
+    with pytest.raises(ServerError, match=r"asks to be left alone for (\d+ s|more than a day); run again after that"):
         ask.sample(path, REQUESTS)
 
 
 def test_a_refusal_is_not_repeated_and_what_is_under_way_comes_home(server):
     ask, path, said = answers(server)
-    server.faults = [lambda h: h.reply(400, {"error": {"message": "the prompt is too long"}})]
+    server.faults = [lambda h: h.reply(404, {"error": {"message": "no such model"}})]
     come = {}
-    with pytest.raises(Refused, match="HTTP 400.*the prompt is too long") as refused:
+    with pytest.raises(Refused, match="HTTP 404.*no such model") as refused:
         ask.each(path, REQUESTS, come.__setitem__)
     assert len(server.calls) < len(REQUESTS)
     assert {i: r.text for i, r in come.items()} == {i: said[i].text for i in come}
     assert sum(server.answered.values()) == len(come), "an answer that the server gave was dropped"
-    assert pickle.loads(pickle.dumps(refused.value)).status == 400
+    assert pickle.loads(pickle.dumps(refused.value)).status == 404
+
+
+ONE_QUESTION = {
+    "refused": (lambda h: h.reply(400, {"error": {"message": "filtered"}}), "HTTP 400: filtered"),
+    "too large": (lambda h: h.reply(413, b"too large"), "HTTP 413: too large"),
+    "broken by it": (lambda h: h.reply(500, {"error": "oh"}), "HTTP 500: oh"),
+    "a tool call": (HICCUPS["a tool call"], "an answer whose finish_reason is 'tool_calls'"),
+    "reset": (lambda h: h.reset(), "RemoteProtocolError|ReadError"),
+}
+
+
+def about(handler, words):
+    return words in handler.sent["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize("name", ONE_QUESTION)
+def test_a_fault_of_one_question_is_handed_on_and_the_others_are_answered(server, name):
+    fault, says = ONE_QUESTION[name]
+    ask, path, said = answers(server)
+    server.always = lambda h: fault(h) if about(h, "tell 3") else h.answer()
+    come, failed = {}, {}
+    ask.each(path, REQUESTS, come.__setitem__, failed.__setitem__)
+    assert {i: r.text for i, r in come.items()} == {i: a.text for i, a in enumerate(said) if i != 3}
+    assert list(failed) == [3]
+    assert re.search(says, failed[3].why)
+    assert pickle.loads(pickle.dumps(failed[3])).why == failed[3].why
+    with pytest.raises(Unanswered, match="has no answer to one question"):
+        ask.sample(path, REQUESTS[3:4])
+
+
+@pytest.mark.parametrize("name", ONE_QUESTION)
+def test_a_server_that_fails_with_every_question_is_no_fault_of_one(server, name):
+    ask, path, _ = answers(server)
+    server.always = ONE_QUESTION[name][0]
+    failed = {}
+    with pytest.raises(ServerError) as told:
+        ask.each(path, REQUESTS, print, failed.__setitem__)
+    assert not isinstance(told.value, Unanswered)
+    assert failed == {}
 
 
 def test_another_model_in_between_ends_it(server):
@@ -190,8 +244,6 @@ def test_null_is_an_empty_answer_and_a_filter_cuts_off(server):
     said = read({"choices": [choice], "usage": {"prompt_tokens": -1, "completion_tokens": True}}, HOW)
     assert (said.text, said.finish_reason, said.model) == ("", "length", None)
     assert (said.prompt_tokens, said.completion_tokens) == (None, None)
-    half = {"finish_reason": "stop", "message": {"content": " a \ud800 "}}
-    assert read({"choices": [half]}, HOW).text == "a ?"
 
 
 def test_a_stop_string_that_the_server_leaves_in_is_cut_off():
@@ -199,6 +251,18 @@ def test_a_stop_string_that_the_server_leaves_in_is_cut_off():
     choice = {"finish_reason": "length", "message": {"content": "tea\nUser: more\nUser:"}}
     assert read({"choices": [choice]}, how).text == "tea"
     assert read({"choices": [choice]}, how).finish_reason == "stop"
+
+
+def test_half_a_character_is_replaced_wherever_it_stands(server):
+    half = {"finish_reason": "stop", "message": {"content": " a \ud800 "}}
+    server.always = lambda h: h.answer(choices=[half], model="m\ud800", usage={"\ud800": 1})
+    ask, path = sampler(server)
+    come = {}
+    ask.each(path, [replace(REQUESTS[0], decoding=Decoding(temperature=0))], come.__setitem__)
+    assert (come[0].text, come[0].model) == ("a ?", "m?")
+    server.always = lambda h: h.reply(404, {"error": "no \ud800"})
+    with pytest.raises(Refused, match=re.escape("no ?")):
+        ask.each(path, [replace(REQUESTS[0], decoding=Decoding(temperature=0))], print)
 
 
 # --- the key
@@ -222,6 +286,37 @@ def test_the_key_is_sent_and_told_nowhere(server, monkeypatch):
     assert KEY not in repr(ask.endpoints)
 
 
+@pytest.mark.parametrize("key", ["c2stYWJj/ZGVmZ2hp+amtsbQ==", 'sk-"quoted/slash"-\\1234'])
+def test_a_key_that_json_spells_otherwise_is_taken_out_too(server, monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    ask, path, _ = answers(server, api_key_env="SOME_KEY")
+    inside = json.dumps({"key": key})
+    text = f"it is {key}, {inside} or {inside.replace('/', chr(92) + '/')}"
+    choice = {"finish_reason": "stop", "message": {"content": text}}
+    whole = {"model": MODEL, "choices": [choice]}
+    for spelt in (json.dumps(whole), json.dumps(whole).replace("/", "\\/")):
+        server.always = lambda h, spelt=spelt: h.reply(200, spelt.encode())
+        assert ask.sample(path, REQUESTS[:1])[0].text == 'it is ***, {"key": "***"} or {"key": "***"}'
+    for refusal in ({"error": {"message": f"bad key {key}"}}, {"error": {"sent": [key]}}, {"error": "x" * 290 + key}):
+        for spelt in (json.dumps(refusal), json.dumps(refusal).replace("/", "\\/")):
+            server.always = lambda h, spelt=spelt: h.reply(401, spelt.encode())
+            with pytest.raises(TsoError) as told:
+                ask.sample(path, REQUESTS[:1])
+            assert key[:8] not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "key", ["sk-abc12345\nsecretline99", "sk-\u043a\u043b\u044e\u0447-1234", "sk a b", "sk-\x7f12345678"]
+)
+def test_what_can_be_no_key_is_refused_by_the_name_of_its_variable_alone(server, monkeypatch, key):
+    monkeypatch.setenv("SOME_KEY", key)
+    ask, path = sampler(server, api_key_env="SOME_KEY")
+    with pytest.raises(ConfigError, match="what the environment variable SOME_KEY holds is no key") as told:
+        ask.sample(path, REQUESTS[:1])
+    assert "sk" not in str(told.value)
+    assert server.calls == []
+
+
 def test_a_key_that_is_missing_or_wrong_is_told_by_the_name_of_its_variable(server, monkeypatch):
     monkeypatch.delenv("SOME_KEY", raising=False)
     ask, path = sampler(server, api_key_env="SOME_KEY")
@@ -240,7 +335,9 @@ def test_a_redirect_is_not_followed(server, monkeypatch):
     """It would take the key to another place."""
     ask, path, _ = answers(server)
     server.always = lambda h: h.reply(307, {}, {"location": "http://127.0.0.1:9/v1"})
-    with pytest.raises(Refused, match="HTTP 307"):
+    with pytest.raises(
+        Refused, match=r"sends requests on to http://127.0.0.1:9/v1 \(HTTP 307\), which is not followed"
+    ):
         ask.sample(path, REQUESTS[:1])
 
 
@@ -260,11 +357,43 @@ def test_a_model_that_the_server_lacks_is_refused_with_the_nearest(server):
         ask.probe(path, HOW)
 
 
-@pytest.mark.parametrize("models", [None, []])
-def test_a_server_need_not_list_its_models(server, models):
-    server.models = models
+@pytest.mark.parametrize("listed", [None, [], {"data": None}, ["double"]])
+def test_a_server_need_not_list_its_models(server, monkeypatch, listed):
+    server.models = listed
+    if listed:
+        monkeypatch.setattr("tests.sample.server.Handler.do_GET", lambda handler: handler.reply(200, listed))
     ask, path = sampler(server)
     assert ask.probe(path, HOW).model == MODEL
+
+
+@pytest.mark.parametrize("reply", [(404, b"<html>"), (200, b"<html>")])
+def test_an_address_without_its_version_is_told_so(server, monkeypatch, reply):
+    server.models = None
+    server.always = lambda h: h.reply(*reply)
+    endpoint = Endpoint(server.url.removesuffix("/v1"), MODEL)
+    with pytest.raises(TsoError, match=r"should the base_url http://127.0.0.1:\d+ end in /v1\?"):
+        OpenAISampler({endpoint.path: endpoint}, QUICK).probe(endpoint.path, HOW)
+    ask, path = sampler(server)
+    with pytest.raises(TsoError) as told:
+        ask.probe(path, HOW)
+    assert "should" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "url", "says"),
+    [
+        ("HTTP_PROXY", "foo://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
+        ("HTTP_PROXY", "socks5://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "https://example.invalid/v1", "cannot read the certificates for https://"),
+    ],
+)
+def test_a_setting_of_the_environment_that_cannot_be_used_is_named(monkeypatch, variable, value, url, says):
+    for name in (variable, variable.lower()):
+        monkeypatch.setenv(name, value)
+    endpoint = Endpoint(url, MODEL)
+    with pytest.raises(ConfigError, match=says) as told:
+        OpenAISampler({endpoint.path: endpoint}, QUICK).probe(endpoint.path, HOW)
+    assert "secret" not in str(told.value)
 
 
 def test_a_greedy_server_is_refused_unless_the_cell_is_greedy(server):
@@ -381,6 +510,38 @@ def test_answers_that_cannot_be_used_are_refused(server, text, says):
         ask.probe(path, HOW)
 
 
+def thinking(handler):
+    """A model that needs 100 tokens for its thoughts, behind a parser that holds them apart."""
+    message = {"role": "assistant", "content": None, "reasoning_content": "Okay, the user wants"}
+    cut = {"finish_reason": "length", "message": message}
+    handler.answer(choices=[cut]) if handler.sent["max_tokens"] < 100 else handler.answer()
+
+
+@pytest.mark.parametrize("how", [HOW, Decoding(temperature=0), replace(HOW, stop=("x",))])
+def test_a_model_that_thinks_first_is_tried_with_all_its_tokens(server, how):
+    server.always = thinking
+    ask, path = sampler(server)
+    assert ask.probe(path, replace(how, max_new_tokens=200)).model == MODEL
+    with pytest.raises(ModelError, match="gives empty answers; all of max_new_tokens=99 went into thoughts: raise it"):
+        ask.probe(path, replace(how, max_new_tokens=99))
+
+
+def test_another_name_than_the_one_asked_for_is_remarked(server):
+    ask, path = sampler(server)
+    names = {
+        MODEL: False,
+        "org/double-2026-01-01": False,
+        "double:latest": False,
+        "gpt-something": True,
+        "doubles": True,
+    }
+    for name, remarked in {**names, "e": True}.items():
+        openai._found.clear()
+        server.always = lambda h, name=name: h.answer(model=name)
+        told = remarks(ask.endpoints[path], ask.probe(path, HOW))
+        assert [line.startswith(f"{path} answers under another name, '{name}'") for line in told] == [True] * remarked
+
+
 def test_a_server_that_does_not_count_is_known(server):
     server.always = lambda h: h.answer(usage=None)
     ask, path = sampler(server)
@@ -401,7 +562,7 @@ def test_ctrl_c_waits_for_no_answer(server):
     server.always = lambda h: leave.wait(600)
 
     async def interrupted():
-        task = asyncio.create_task(ask._each(ask.endpoints[path], REQUESTS, print, None))
+        task = asyncio.create_task(ask._each(ask.endpoints[path], REQUESTS, print, None, None))
         while not server.calls:
             await asyncio.sleep(0.01)
         task.cancel()

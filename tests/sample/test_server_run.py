@@ -10,10 +10,11 @@ from tokenizers import pre_tokenizers
 from tso import train
 from tso.models import load_tokenizer
 from tso.sample import openai
+from tso.sample.arrivals import Arrivals
 from tso.store import RunStore
 
 from tests.sample.server import MODEL, serving
-from tests.tiny import words
+from tests.tiny import content_hash, words
 
 KEY = "sk-a-key-that-nobody-may-see"
 
@@ -100,7 +101,7 @@ def test_what_a_server_cannot_do_is_refused_before_anything_is_sampled(tiny, tmp
 
 def test_a_server_that_has_another_model_when_the_run_goes_on_is_refused(tiny, tmp_path, server, capsys):
     def dies(handler):
-        handler.answer() if len(server.calls) < 7 else handler.reply(400, {"error": "bye"})
+        handler.answer() if len(server.calls) < 7 else handler.reply(404, {"error": "bye"})
 
     server.always = dies
     assert run(tiny, tmp_path / "out", cells(server.url)) == 2
@@ -133,3 +134,68 @@ def test_a_key_that_is_not_set_is_told_first(tiny, tmp_path, server, monkeypatch
     monkeypatch.delenv("FAR_KEY", raising=False)
     assert run(tiny, tmp_path / "out", cells(server.url, api_key_env="FAR_KEY")) == 2
     assert "the environment variable FAR_KEY is not set" in capsys.readouterr().err
+
+
+def refusing(*prompts):
+    """A filter that takes offence at some prompts."""
+
+    def answer(handler):
+        asked = handler.sent["messages"][-1]["content"]
+        bad = any(asked.startswith(f"we like {word} and") for word in prompts)
+        handler.reply(400, {"error": {"message": "filtered"}}) if bad else handler.answer()
+
+    return answer
+
+
+def test_a_server_that_answers_under_another_name_is_remarked_once(tiny, tmp_path, server, capsys):
+    server.always = lambda h: h.answer(model="gpt-something")
+    two = f"{{name: hot, model: 'openai:{MODEL}', base_url: '{server.url}', temperature: 1.5}}]"
+    assert run(tiny, tmp_path / "out", cells(server.url)[:-1] + ", " + two) == 0
+    assert capsys.readouterr().out.count("answers under another name, 'gpt-something'") == 1
+
+
+def test_a_draw_that_the_server_refuses_is_dropped_with_its_reason_and_asked_for_once(tiny, tmp_path, server, capsys):
+    server.always = refusing("a")
+    output = tmp_path / "out"
+    assert run(tiny, output, cells(server.url)) == 0
+    assert "warning: cell 'far': the server has no answer to 2 of 10 draws" in capsys.readouterr().out
+    with RunStore.open_read_only(output) as store:
+        told = store.query("SELECT id, detail FROM drops WHERE kind = 'response' AND reason = 'unanswered'")
+        refused = {i for i, _ in told}
+        assert refused == {str(r.id) for r in store.responses(1, "train") if r.cell == "far" and not r.text}
+        assert len(refused) == 2
+        assert {detail for _, detail in told} == {"HTTP 400: filtered"}
+        assert store.balance(1)["dropped/unanswered"] == 2
+    sent = len(server.calls)
+    assert run(tiny, output, cells(server.url)) == 0
+    assert len(server.calls) == sent
+
+
+def test_a_cell_that_is_refused_every_time_stops_the_run_until_the_server_is_mended(tiny, tmp_path, server, capsys):
+    server.always = refusing("the", "a", "sun", "rain", "is", "was", "cold", "warm", "and", "or")
+    output = tmp_path / "out"
+    assert run(tiny, output, cells(server.url)) == 2
+    said = capsys.readouterr().err
+    assert "cell 'far': the server has no answer to any of its first 8 draws; the last: HTTP 400: filtered" in said
+    assert run(tiny, output, cells(server.url)) == 2
+    server.always = refusing("a")
+    assert run(tiny, output, cells(server.url)) == 0
+    with RunStore.open_read_only(output) as store:
+        assert store.balance(1)["dropped/unanswered"] == 2
+
+
+def test_draws_without_an_answer_do_not_depend_on_when_a_run_was_stopped(tiny, tmp_path, server, monkeypatch):
+    server.always = refusing("a", "sun")
+    assert run(tiny, tmp_path / "whole", cells(server.url)) == 0
+    keep, kept = Arrivals.keep_unanswered, []
+
+    def stopped(arrivals, draw, why):
+        keep(arrivals, draw, why)
+        kept.append(draw.id)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Arrivals, "keep_unanswered", stopped)
+    results = [run(tiny, tmp_path / "parts", cells(server.url)) for _ in range(5)]
+    assert results == [130] * 4 + [0]
+    assert len(kept) == len(set(kept)) == 4
+    assert content_hash(tmp_path / "parts") == content_hash(tmp_path / "whole")

@@ -2,7 +2,8 @@
 
 Calls go in rounds. In the first, each pair is asked about in both orders, as often as there are votes; in the next, what
 could not be read is asked again, with the fault named and with new fences. A round and its batches follow from the rounds
-before, so a run that was killed makes the batches that an undisturbed one would have made, and none twice.
+before, so a run that was killed makes the batches that an undisturbed one would have made, and none twice. Replies of a
+server are units of their own within their batch, kept as they come.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from tso.models import located
 from tso.records import Decoding, Message, Pair, Prompt, Response
 from tso.sample.base import Answer, Request, Sampler
 from tso.sample.endpoint import on_server
+from tso.sample.openai import OpenAISampler, as_answer
+from tso.sample.probe import Unanswered
 from tso.store import Rows, RunStore
 
 Faults = dict[tuple[str, int, int], str]  # why a reply could not be read, by question
+NO_REPLY = "no reply: "  # before what a server said instead; no other reason begins so
 
 COLUMNS = ["pair_id", "shown_first", "vote", "attempt", "answer", "verdict", "reason", "prompt_tokens", "tokens"]
 
@@ -95,18 +99,22 @@ def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[i
             batch = waiting[start : start + options.batch_size]
 
             def work(batch: Sequence[Question] = batch, attempt: int = attempt, faults: Faults = faults) -> Rows:
-                requests = [_request(judge, q, prompts, texts, attempt, faults.get(q.key, "")) for q in batch]
-                answers = _ask(store, judge, requests)
+                asked = [(q, _request(judge, q, prompts, texts, attempt, faults.get(q.key, ""))) for q in batch]
+                if isinstance(judge.sampler, OpenAISampler):
+                    _ask_server(judge, judge.sampler, steps, attempt, asked)
+                    return {}
+                answers = _ask(store, judge, [request for _, request in asked])
                 made = [_call(q, attempt, a) for q, a in zip(batch, answers, strict=True)]
                 return _rows(steps.iteration, judge.name, made)
 
             steps.once(work)
             advance(0 if attempt else len(batch))
-    return kept(judge, steps, pairs)
+    place = {q.key: i for i, q in enumerate(questions)}
+    return sorted(kept(judge, steps, pairs), key=lambda c: (c.attempt, place[c.pair_id, c.shown_first, c.vote]))
 
 
 def kept(judge: Judge, steps: Steps, pairs: Sequence[Pair]) -> list[Call]:
-    """The recorded calls on `pairs`, in the order in which they were made."""
+    """The recorded calls on `pairs`, in the order in which they came."""
     wanted = {p.id for p in pairs}
     rows = steps.store.query(
         f"SELECT {', '.join(COLUMNS)} FROM judge_calls WHERE iteration = ? AND judge = ? ORDER BY rowid",
@@ -148,9 +156,11 @@ def _questions(pairs: Sequence[Pair], texts: dict[int, Response], votes: int) ->
 
 
 def _unread(calls: Sequence[Call], attempt: int) -> Faults:
-    """Faults of the attempt before `attempt`, by question."""
+    """Faults of the attempt before `attempt`, by question; a server that gave no reply was asked often enough."""
     return {
-        (c.pair_id, c.shown_first, c.vote): c.reason for c in calls if c.attempt == attempt - 1 and c.verdict is None
+        (c.pair_id, c.shown_first, c.vote): c.reason
+        for c in calls
+        if c.attempt == attempt - 1 and c.verdict is None and not c.reason.startswith(NO_REPLY)
     }
 
 
@@ -181,6 +191,25 @@ def _seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
+def _ask_server(
+    judge: Judge, server: OpenAISampler, steps: Steps, attempt: int, asked: Sequence[tuple[Question, Request]]
+) -> None:
+    """Ask what has no recorded call of this attempt yet. Each reply is a unit, numbered by its batch and place in it."""
+    pairs = {q.pair.id: q.pair for q, _ in asked}
+    there = {
+        (c.pair_id, c.shown_first, c.vote) for c in kept(judge, steps, list(pairs.values())) if c.attempt == attempt
+    }
+    missing = [(i, q, r) for i, (q, r) in enumerate(asked) if q.key not in there]
+
+    def keep(index: int, answer: Answer | Unanswered) -> None:
+        place, question, _ = missing[index]
+        rows = _rows(steps.iteration, judge.name, [_call(question, attempt, answer)])
+        unit = steps.unit * judge.options.batch_size + place
+        steps.store.commit(steps.iteration, f"{steps.stage}/replies", rows, unit=unit)
+
+    server.each(judge.path, [r for *_, r in missing], lambda i, reply: keep(i, as_answer(reply)), keep)
+
+
 def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:
     """An answer to each request, or why the judge cannot be asked that: it is too long for it, for example."""
     model = judge.path if on_server(judge.path) else located(store.folder, judge.path, judge.revision)
@@ -193,8 +222,10 @@ def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Ans
     return list(answers)
 
 
-def _call(question: Question, attempt: int, answer: Answer | DataError) -> Call:
+def _call(question: Question, attempt: int, answer: Answer | DataError | Unanswered) -> Call:
     place = question.pair.id, question.first, question.vote, attempt
+    if isinstance(answer, Unanswered):
+        return Call(*place, "", None, reply.storable(NO_REPLY + answer.why), None, None)
     if isinstance(answer, DataError):
         return Call(*place, "", None, reply.storable(str(answer)), None, None)
     said = reply.read(answer.text)

@@ -6,7 +6,7 @@ it comes, and a run that was killed asks only for what is missing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tso.records import Draw
 from tso.sample.base import Answer
@@ -32,6 +32,24 @@ class Arrivals:
         )
         return {draw: Answer(text, (), finish_reason) for draw, text, finish_reason in rows}
 
+    def among(self, draws: Collection[int]) -> set[int]:
+        """Those of the numbers that something has come for."""
+        if not draws:
+            return set()
+        rows = self.store.query("SELECT draw FROM arrivals WHERE draw BETWEEN ? AND ?", (min(draws), max(draws)))
+        return {draw for (draw,) in rows} & set(draws)
+
+    def unanswered(self) -> dict[int, str]:
+        """What the server said in place of an answer, by draw."""
+        return self.store.unanswered(self.iteration, self.stage.removeprefix("arrived/"))
+
     def keep(self, draw: Draw, reply: Reply) -> None:
         row = (draw.id, reply.text, reply.finish_reason, reply.model, reply.prompt_tokens, reply.completion_tokens)
         self.store.commit(self.iteration, self.stage, {"arrivals": (COLUMNS, [row])}, unit=draw.id)
+
+    def keep_unanswered(self, draw: Draw, why: str) -> None:
+        """An answer without text, whose unit says why."""
+        row = (draw.id, "", "length", None, None, None)
+        self.store.commit(
+            self.iteration, self.stage, {"arrivals": (COLUMNS, [row])}, unit=draw.id, info={"unanswered": why}
+        )

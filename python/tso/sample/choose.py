@@ -9,16 +9,17 @@ from types import MappingProxyType
 from tso.config import Config
 from tso.models import device_for, sampling_dtype
 from tso.sample.base import Sampler
-from tso.sample.client import Limits
+from tso.sample.client import Limits, Tell
 from tso.sample.endpoint import Endpoint, endpoints
 from tso.sample.openai import OpenAISampler
 
 
 class Samplers:
-    """The backends of a run, each made when it is first needed."""
+    """The backends of a run, each made when it is first needed. `tell` is given a line where a server asks for a pause."""
 
-    def __init__(self, config: Config):
+    def __init__(self, config: Config, tell: Tell):
         self.config = config
+        self.tell = tell
 
     @cached_property
     def server(self) -> OpenAISampler:
@@ -30,7 +31,7 @@ class Samplers:
         """Endpoints by their paths, asked as the run's options say; `known_as` as in OpenAISampler."""
         options = self.config.server
         limits = Limits(concurrency=options.concurrency, timeout=options.timeout, retries=options.retries)
-        return OpenAISampler(found, limits, known_as)
+        return OpenAISampler(found, limits, known_as, self.tell)
 
     @cached_property
     def local(self) -> Sampler:

@@ -29,13 +29,18 @@ class Endpoint:
         return f"{self.base_url}#{self.model}"
 
     def key(self) -> str | None:
-        """The key to send, if the cell names one. Raises ConfigError when the variable is not set."""
+        """The key to send, if the cell names one. Raises ConfigError for a variable that is not set, or holds no key."""
         if self.api_key_env is None:
             return None
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
             raise ConfigError(
                 f"the environment variable {self.api_key_env} is not set; it has to hold the key of {self.base_url}"
+            )
+        if not (key.isascii() and key.isprintable()) or " " in key:
+            raise ConfigError(
+                f"what the environment variable {self.api_key_env} holds is no key: it has line breaks, spaces or "
+                "characters that a header cannot hold; set it to the key alone"
             )
         return key
 
@@ -60,7 +65,7 @@ def endpoint(model: str, base_url: str | None, api_key_env: str | None, where: s
     named = model.removeprefix(PREFIX)
     if not named.strip() or base_url is None:
         raise ConfigError(
-            f"{where}give model: {PREFIX}NAME and the server's base_url, such as http://localhost:8000/v1"
+            f"{where.rstrip('.: ')}: give model: {PREFIX}NAME and the server's base_url, such as http://localhost:8000/v1"
         )
     return Endpoint(_checked(base_url, f"{where}base_url"), named, api_key_env)
 
@@ -79,7 +84,8 @@ def _checked(url: str, where: str) -> str:
     """A plain address: what identifies somebody belongs into the environment, not into a file of settings."""
     try:
         parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        valid = valid and url.isprintable() and " " not in url
     except ValueError:
         valid = False
     if not valid:
@@ -88,4 +94,4 @@ def _checked(url: str, where: str) -> str:
         raise ConfigError(
             f"{where} must be an address alone, without user, password, query or #; name a key's variable by api_key_env"
         )
-    return url.rstrip("/")
+    return (parts.scheme + url[len(parts.scheme) :]).rstrip("/")  # HTTP:// is http://

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 from tso.errors import ModelError
 from tso.records import Decoding
 from tso.sample.base import Answer, Request
-from tso.sample.client import Client, Limits
+from tso.sample.client import Client, Limits, Tell
 from tso.sample.endpoint import Endpoint
-from tso.sample.probe import Found, ask, probe
+from tso.sample.probe import Found, Unanswered, answer, probe
 from tso.sample.reply import Reply
 
 T = TypeVar("T")
 Arrived = Callable[[int, Reply], None]
+Failed = Callable[[int, Unanswered], None]
 
 PROBE_RETRIES = 3  # nobody should wait long to hear that a server is not there
 
@@ -31,31 +32,43 @@ _found: dict[tuple[Endpoint, Decoding], Found] = {}  # a process tries a server 
 class OpenAISampler:
     """Asks the endpoints that it knows by their paths (URL#NAME). Answers carry no token ids: they are another model's.
 
-    known_as: the servers' own names for their models when the run began, by path, to which `sample` holds them.
+    tell: given a line where a server asks for a long pause. known_as: the servers' own names for their models when the run began, by path, to which they are held.
     """
 
     def __init__(
-        self, endpoints: Mapping[str, Endpoint], limits: Limits, known_as: Mapping[str, str] = MappingProxyType({})
+        self,
+        endpoints: Mapping[str, Endpoint],
+        limits: Limits,
+        known_as: Mapping[str, str] = MappingProxyType({}),
+        tell: Tell = lambda _: None,
     ):
+        self.tell = tell
         self.endpoints = endpoints
         self.limits = limits
         self.known_as = known_as
 
     def sample(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         replies: dict[int, Reply] = {}
-        self.each(model, requests, replies.__setitem__, self.known_as.get(model))
-        return [
-            Answer(r.text, (), r.finish_reason, r.prompt_tokens, r.completion_tokens)
-            for _, r in sorted(replies.items())
-        ]
+        self.each(model, requests, replies.__setitem__)
+        return [as_answer(r) for _, r in sorted(replies.items())]
 
-    def each(self, model: str, requests: Sequence[Request], arrived: Arrived, known_as: str | None = None) -> None:
+    def each(
+        self,
+        model: str,
+        requests: Sequence[Request],
+        arrived: Arrived,
+        failed: Failed | None = None,
+        known_as: str | None = None,
+    ) -> None:
         """Ask for all, and call `arrived(index, reply)` as answers come, in whatever order.
 
-        known_as: the server's own name for the model when the run began. Raises ModelError when it is another one now,
-        and ServerError when an answer cannot be had; those under way are waited for before.
+        `failed(index, error)` is called for a question to which a server that is well has no answer; without it, that
+        ends the work too. known_as: the server's own name for the model when the run began, if it is not among the
+        sampler's. Raises ModelError when it is another one now, and ServerError when an answer cannot be had; those under
+        way are waited for before. What a callback raises ends the work likewise.
         """
-        _run(lambda: self._each(self.endpoints[model], requests, arrived, known_as))
+        name = known_as or self.known_as.get(model)
+        _run(lambda: self._each(self.endpoints[model], requests, arrived, failed, name))
 
     def probe(self, model: str, decoding: Decoding) -> Found:
         """What the server says and can, tried once in a process. Raises ModelError, ConfigError or ServerError."""
@@ -64,19 +77,29 @@ class OpenAISampler:
     async def _probe(self, endpoint: Endpoint, decoding: Decoding) -> Found:
         if (endpoint, decoding) not in _found:
             limits = replace(self.limits, retries=min(self.limits.retries, PROBE_RETRIES))
-            async with Client(endpoint, limits) as client:
+            async with Client(endpoint, limits, self.tell) as client:
                 _found[endpoint, decoding] = await probe(client, decoding)
         return _found[endpoint, decoding]
 
     async def _each(
-        self, endpoint: Endpoint, requests: Sequence[Request], arrived: Arrived, known_as: str | None
+        self,
+        endpoint: Endpoint,
+        requests: Sequence[Request],
+        arrived: Arrived,
+        failed: Failed | None,
+        known_as: str | None,
     ) -> None:
         found = {d: await self._probe(endpoint, d) for d in dict.fromkeys(r.decoding for r in requests)}
         for one in found.values():
             _same_model(endpoint, known_as or one.model, one.model)
-        async with Client(endpoint, self.limits) as client:
-            tasks = [asyncio.create_task(ask(client, r, found[r.decoding].dialect)) for r in requests]
-            await _gather(client, tasks, [found[r.decoding].model for r in requests], arrived)
+        async with Client(endpoint, self.limits, self.tell) as client:
+            tasks = [asyncio.create_task(answer(client, r, found[r.decoding].dialect)) for r in requests]
+            await _gather(client, tasks, [found[r.decoding].model for r in requests], arrived, failed)
+
+
+def as_answer(reply: Reply) -> Answer:
+    """Without token ids, since they are another model's."""
+    return Answer(reply.text, (), reply.finish_reason, reply.prompt_tokens, reply.completion_tokens)
 
 
 def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -92,23 +115,36 @@ def _run(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return found
 
 
-async def _gather(client: Client, tasks: list[asyncio.Task[Reply]], names: Sequence[str], arrived: Arrived) -> None:
-    """Hand on every answer that comes; after the first failure begin nothing new, and raise it in the end."""
+async def _gather(
+    client: Client, tasks: list[asyncio.Task[Reply]], names: Sequence[str], arrived: Arrived, failed: Failed | None
+) -> None:
+    """Hand on all that comes; after the first fault of the server begin nothing new, and raise it in the end."""
     number = {task: i for i, task in enumerate(tasks)}
-    waiting, failed = set(tasks), None
+    waiting, fault = set(tasks), None
     while waiting:
         done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         for task in sorted(done, key=number.__getitem__):
             try:
-                reply = task.result()
-                _same_model(client.endpoint, names[number[task]], reply.model or client.endpoint.model)
+                _hand_on(client.endpoint, number[task], task, names[number[task]], arrived, failed)
             except Exception as err:
                 client.stopped = True
-                failed = failed or err
-            else:
-                arrived(number[task], reply)
-    if failed is not None:
-        raise failed
+                fault = fault or err
+    if fault is not None:
+        raise fault
+
+
+def _hand_on(
+    endpoint: Endpoint, index: int, task: asyncio.Task[Reply], name: str, arrived: Arrived, failed: Failed | None
+) -> None:
+    try:
+        reply = task.result()
+    except Unanswered as err:
+        if failed is None:
+            raise
+        failed(index, err)
+        return
+    _same_model(endpoint, name, reply.model or endpoint.model)
+    arrived(index, reply)
 
 
 def _same_model(endpoint: Endpoint, before: str, now: str) -> None:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from tso.errors import ModelError, ServerError
 from tso.records import Decoding, Message, Prompt
 from tso.sample.base import Request
-from tso.sample.client import Broken, Client, Refused
+from tso.sample.client import Client, GaveUp, Refused
+from tso.sample.endpoint import Endpoint
 from tso.sample.reply import Dialect, Reply, body, read, route
 
 # Free to be answered in very many ways, so that two equal answers are no accident.
@@ -23,6 +24,20 @@ ASKED = Prompt(
 TOKENS = 24  # of an answer to it
 TELLING = 24  # characters: in a shorter one, the rest of a token could be taken for the rest of the answer
 SEEDS = (11, 12, 13, 14)
+# Refusals that may be about what was asked: malformed, too large, unprocessable, legal reasons. Others are about access,
+# the address or the model.
+OF_ONE_QUESTION = (400, 413, 422, 451)
+
+
+class Unanswered(ServerError):
+    """A question to which a server that is well has no answer. `why`: what it said."""
+
+    def __init__(self, message: str, why: str):
+        super().__init__(message)
+        self.why = why
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (str(self), self.why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,9 @@ async def probe(client: Client, decoding: Decoding) -> Found:
     await _listed(client)
     short = replace(decoding, max_new_tokens=min(decoding.max_new_tokens, TOKENS))
     dialect, first = await _first(client, replace(short, stop=()))
+    if not first.text and first.finish_reason == "length" and short.max_new_tokens < decoding.max_new_tokens:
+        short = decoding  # a model that thinks first may have no word left for the answer
+        first = await ask(client, Request(ASKED, replace(short, stop=()), SEEDS[0]), dialect)
     if first.completion_tokens is not None and first.completion_tokens > short.max_new_tokens:
         raise ModelError(f"{client.endpoint.path} does not keep to {dialect.limit}, which max_new_tokens needs")
     if decoding.temperature > 0:
@@ -47,10 +65,28 @@ async def probe(client: Client, decoding: Decoding) -> Found:
     else:
         texts = [first.text]
     if not any(texts):
-        raise ModelError(f"{client.endpoint.path} gives empty answers; see whether the model fits its chat template")
+        raise ModelError(f"{client.endpoint.path} gives empty answers; {_why_empty(first, short)}")
     if decoding.stop:
         await _stopping(client, dialect, replace(short, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0, stop=()))
     return Found(dialect, first.model or client.endpoint.model, first.completion_tokens is not None)
+
+
+def remarks(endpoint: Endpoint, found: Found) -> list[str]:
+    """What somebody should know of a server that can be used."""
+    lines = []
+    if not found.reports_usage:
+        lines.append(f"{endpoint.path} does not report the tokens it used, so their cost is not counted")
+    if not found.dialect.seed:
+        lines.append(f"{endpoint.path} takes no seed: its answers cannot be repeated")
+    if not _same(endpoint.model, found.model):
+        lines.append(f"{endpoint.path} answers under another name, {found.model!r}: see that it is the model you mean")
+    return lines
+
+
+def _same(asked: str, told: str) -> bool:
+    """Whether two names differ in an organisation and a date or version behind them at most."""
+    short, long = sorted((asked.rsplit("/", 1)[-1], told.rsplit("/", 1)[-1]), key=len)
+    return long.startswith(short) and long[len(short) : len(short) + 1] in ("", *"-:@._")
 
 
 async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
@@ -64,6 +100,27 @@ async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
         if request.schema is None or "response_format" not in err.said:
             raise
     return await ask(client, replace(request, schema=None), dialect)
+
+
+async def answer(client: Client, request: Request, dialect: Dialect) -> Reply:
+    """As `ask`. Raises Unanswered where the server is well and has no answer to this one question.
+
+    A filter refuses some prompts, a long one does not fit, a server breaks on a third. Whether the fault is the
+    question's is found out by the question of the trial: a server that answers that is well.
+    """
+    try:
+        return await ask(client, request, dialect)
+    except (Refused, GaveUp) as err:
+        if isinstance(err, Refused) and err.status not in OF_ONE_QUESTION:
+            raise
+        told = f"HTTP {err.status}: {err.said}" if isinstance(err, Refused) else err.why
+        failure = err
+    short = replace(request.decoding, max_new_tokens=min(request.decoding.max_new_tokens, TOKENS), stop=())
+    try:
+        await ask(client, Request(ASKED, short, request.seed), dialect)
+    except ServerError:
+        raise failure from None
+    raise Unanswered(f"{client.endpoint.path} has no answer to one question: {told}", told)
 
 
 async def _listed(client: Client) -> None:
@@ -83,7 +140,7 @@ async def _listed(client: Client) -> None:
 def _names(payload: object) -> list[str]:
     listed = payload.get("data") if isinstance(payload, dict) else None
     if not isinstance(listed, list):
-        raise Broken("a list of models without data")
+        return []  # as a server that has no such list
     return [str(model["id"]) for model in listed if isinstance(model, dict) and "id" in model]
 
 
@@ -121,6 +178,14 @@ def _why_refused(client: Client, how: Decoding, err: Refused) -> str:
             "the cell's prompt_format"
         )
     return str(err)
+
+
+def _why_empty(reply: Reply, how: Decoding) -> str:
+    if reply.thoughts:
+        return (
+            f"all of max_new_tokens={how.max_new_tokens} went into thoughts: raise it, or switch them off at the server"
+        )
+    return "see whether the model fits its chat template"
 
 
 async def _sampling(client: Client, dialect: Dialect, how: Decoding) -> tuple[Dialect, list[str]]:

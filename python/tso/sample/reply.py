@@ -36,6 +36,7 @@ class Reply:
     model: str | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    thoughts: bool = False  # it came with thoughts that the server holds apart from the answer
 
 
 def route(decoding: Decoding) -> str:
@@ -86,7 +87,7 @@ def read(payload: Any, decoding: Decoding) -> Reply:
         raise Broken("an answer without exactly one choice and its text") from None
     if not isinstance(content, str | None) or finish not in (*ENDED, *CUT):
         raise Broken(f"an answer whose finish_reason is {str(finish)[:40]!r}")
-    text = (content or "").encode("utf-8", "replace").decode()  # JSON can hold half a character, a store cannot
+    text = content or ""
     reason = "stop" if finish in ENDED else "length"
     if len(text) > _longest(decoding.max_new_tokens):
         raise Broken(f"an answer of {len(text)} characters, though {decoding.max_new_tokens} tokens were asked for")
@@ -99,7 +100,13 @@ def read(payload: Any, decoding: Decoding) -> Reply:
         model if isinstance(model, str) else None,
         _count(usage, "prompt_tokens"),
         _count(usage, "completion_tokens"),
+        _thought(choice.get("message")),
     )
+
+
+def _thought(message: Any) -> bool:
+    names = ("reasoning_content", "reasoning")
+    return isinstance(message, dict) and any(isinstance(message.get(n), str) and message[n] for n in names)
 
 
 def _longest(tokens: int) -> int:

@@ -1,0 +1,51 @@
+"""The HTTP client for one server, from its endpoint and the environment: key, proxies, certificates."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from tso.errors import ConfigError, MissingDependency
+from tso.sample.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    import httpx2
+
+
+def connect(endpoint: Endpoint, key: str | None, timeout: float, concurrency: int) -> httpx2.AsyncClient:
+    """Raises MissingDependency without httpx2, ConfigError for a proxy or certificates that cannot be used."""
+    try:
+        import httpx2
+    except ImportError as err:
+        raise MissingDependency("cells on servers need an HTTP client: pip install 'tso-align[openai]'") from err
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        return httpx2.AsyncClient(
+            headers=headers,
+            timeout=httpx2.Timeout(timeout),
+            limits=httpx2.Limits(max_connections=concurrency),
+            follow_redirects=False,  # the key is for this server alone
+            verify=endpoint.base_url.startswith("https"),  # reading certificates takes long, and plain HTTP has none
+            trust_env=not _is_loopback(endpoint.base_url),  # no proxy stands between a machine and itself
+        )
+    except OSError as err:
+        raise ConfigError(
+            f"cannot read the certificates for {endpoint.base_url}: {err}; see the environment variables SSL_CERT_FILE "
+            "and SSL_CERT_DIR"
+        ) from err
+    except (ValueError, ImportError, httpx2.InvalidURL):  # its message may hold the proxy's password
+        raise ConfigError(
+            "the environment names a proxy that cannot be used (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY); give "
+            "one such as http://host:port, or unset it"
+        ) from None
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
