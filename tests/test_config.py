@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from tso import config as config_module
-from tso.config import Config, load, to_yaml
+from tso.config import Config
 from tso.errors import ConfigError
+from tso.settings import load, to_yaml
 
 NEEDED = ["model.name_or_path=some/model", "data.prompts=prompts.jsonl"]
 SOURCES = Path(config_module.__file__).parent

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from tso import cli, config, costs, matrix
+from tso import cli, costs, matrix, settings
 from tso.errors import ConfigError
 
 NEEDED = ["model.name_or_path=some/model", "data.prompts=prompts.jsonl"]
@@ -28,11 +28,11 @@ def path(tmp_path):
 
 
 def grid(text, *more):
-    return config.load(None, [*NEEDED, f"matrix.grid={text}", *more]).matrix.cells
+    return settings.load(None, [*NEEDED, f"matrix.grid={text}", *more]).matrix.cells
 
 
 def test_every_model_meets_every_decoding_and_people_stand_once(path):
-    found = config.load(path, NEEDED)
+    found = settings.load(path, NEEDED)
     tags = ["0.7", "greedy-n32", "1-p0.9", "hot"]
     assert [c.name for c in found.matrix.cells] == [
         *(f"{m}-{t}" for m in ("policy", "big", "base") for t in tags),
@@ -41,16 +41,16 @@ def test_every_model_meets_every_decoding_and_people_stand_once(path):
     big = found.matrix.cells[5]
     assert (big.model, big.scale, big.draws, big.temperature, big.max_new_tokens) == ("openai:org/big", 7, 2, 0, 32)
     assert found.matrix.cells[8].stop == ("\nQ:",)
-    assert "grid" not in yaml.safe_load(config.to_yaml(found))["matrix"], "a resolved config has cells alone"
+    assert "grid" not in yaml.safe_load(settings.to_yaml(found))["matrix"], "a resolved config has cells alone"
 
 
 def test_a_grid_may_be_given_word_by_word():
     words = [*NEEDED, "matrix.grid.models=[policy, human]", "matrix.grid.decodings=[0.7]"]
-    assert [c.name for c in config.load(None, words).matrix.cells] == ["policy-0.7", "human"]
+    assert [c.name for c in settings.load(None, words).matrix.cells] == ["policy-0.7", "human"]
     with pytest.raises(ConfigError, match="did you mean 'matrix.grid.decodings'"):
-        config.load(None, [*words[:-1], "matrix.grid.decoding=[0.7]"])
+        settings.load(None, [*words[:-1], "matrix.grid.decoding=[0.7]"])
     with pytest.raises(ConfigError, match="two lists, models and decodings"):
-        config.load(None, words[:-1])
+        settings.load(None, words[:-1])
 
 
 def test_a_grid_takes_the_place_of_the_usual_cells_and_joins_listed_ones():
@@ -84,7 +84,7 @@ def test_mistakes_are_refused_by_name(text, says):
 
 
 def test_costs_are_those_of_the_most_that_can_be_drawn(path):
-    found = config.load(path, [*NEEDED, "sample.prompts_per_iteration=10", "sample.max_new_tokens=100"])
+    found = settings.load(path, [*NEEDED, "sample.prompts_per_iteration=10", "sample.max_new_tokens=100"])
     by_name = {c.name: costs.cost(c, found) for c in found.matrix.cells}
     assert by_name["big-greedy-n32"] == costs.Cost(20, 20 * 768, 20 * 32)
     assert by_name["policy-0.7"] == costs.Cost(10, 10 * 768, 10 * 100)
@@ -104,14 +104,14 @@ def number(row, name):
 
 @pytest.mark.parametrize("still", ["update.budgets=false", "run.iterations=1", "matrix.min_draws=2"])
 def test_draws_that_cannot_move_cost_no_more(path, still):
-    assert costs.table(config.load(path, [*NEEDED, still]))[-1]["cell"] == "total an iteration"
+    assert costs.table(settings.load(path, [*NEEDED, still]))[-1]["cell"] == "total an iteration"
 
 
 @pytest.mark.parametrize(("budget", "pairs"), [("null", 40), ("0.25", 10), ("7", 7)])
 def test_a_judge_costs_its_calls(path, budget, pairs):
     words = ["sample.prompts_per_iteration=10", "pair.max_pairs=4", "sample.max_new_tokens=100"]
     words += ["correct.judge={model: start, votes: 3, temperature: 1, retries: 1}", f"correct.judge.budget={budget}"]
-    row = costs.table(config.load(path, [*NEEDED, *words]))[-1]
+    row = costs.table(settings.load(path, [*NEEDED, *words]))[-1]
     assert (row["cell"], row["model"]) == ("judge", "start")
     calls = pairs * 2 * 3 * 2
     assert [number(row, n) for n in ("draws", "read", "written")] == [calls, calls * (768 + 200), calls * 160]
@@ -120,7 +120,7 @@ def test_a_judge_costs_its_calls(path, budget, pairs):
 @pytest.mark.parametrize("model", ["policy", "reference", "previous", "policy@1", "human"])
 @pytest.mark.parametrize("given", ["scale: 70", "family: zzz"])
 def test_the_runs_own_model_and_people_are_of_no_size_of_their_own(model, given):
-    found = config.load(None, [*NEEDED, f"matrix.cells=[{{name: a}}, {{name: b, model: {model}, {given}}}]"])
+    found = settings.load(None, [*NEEDED, f"matrix.cells=[{{name: a}}, {{name: b, model: {model}, {given}}}]"])
     with pytest.raises(ConfigError, match=f"cell 'b' has a {given.split(':')[0]}"):
         matrix.check(found)
 

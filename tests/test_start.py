@@ -4,8 +4,8 @@ import io
 
 import pytest
 from rich.console import Console
-from tso.config import load
 from tso.progress import Face
+from tso.settings import load
 from tso.start import identity, prepare
 from tso.store import RunStore
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tso import export, matrix, pair, report
-from tso.config import Config, to_yaml
+from tso.config import Config
 from tso.correct import judge_model
 from tso.correct import stage as correcting
 from tso.correct.learn import estimate_noise, learn_strengths
@@ -22,6 +22,7 @@ from tso.measure import conclude, measure
 from tso.progress import Face
 from tso.records import Cell
 from tso.sample.stage import sample
+from tso.settings import to_yaml
 from tso.start import identity, prepare
 from tso.store import RunStore, cell_rows
 from tso.training import stage as training

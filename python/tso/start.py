@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from tso import config as config_module
 from tso import matrix, rows
 from tso.config import CellSection, Config
 from tso.correct import judge_model, recorded, rule
@@ -37,6 +36,7 @@ from tso.sample.choose import Samplers
 from tso.sample.endpoint import PREFIX, on_server
 from tso.sample.probe import remarks
 from tso.sample.transformers import answer_ids, prompt_ids, request_ids
+from tso.settings import as_tree
 from tso.store import RunStore, dumps, merge, prompt_rows
 from tso.training.trainer import check_adapters, check_training, head_of
 
@@ -53,7 +53,7 @@ TYPICAL_WEIGHT = 0.02  # size of a language model's weights, as they are initial
 
 def identity(config: Config) -> dict[str, str]:
     """Every option that decides the content of the run, by name."""
-    tree = config_module.as_tree(config)
+    tree = as_tree(config)
     named = {f"{s}.{k}": dumps(_plain(v)) for s, options in tree.items() for k, v in options.items()}
     return {k: v for k, v in named.items() if k not in FREE}
 

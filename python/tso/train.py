@@ -103,8 +103,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def settings(words: Sequence[str]) -> Config:
     """The config of a command line: one YAML file at most, and section.key=value words. Raises ConfigError."""
-    from tso import config, quickstart
+    from tso import quickstart
     from tso.errors import ConfigError
+    from tso.settings import load
 
     files = [w for w in words if "=" not in w or Path(w).is_file()]
     if len(files) > 1:
@@ -113,7 +114,7 @@ def settings(words: Sequence[str]) -> Config:
     named = {w.split("=", 1)[0] for w in overrides}
     # The quickstart is what runs when nobody names a model: its settings are a config like any other.
     base = None if files or "model.name_or_path" in named else quickstart.config()
-    return config.load(files[0] if files else None, overrides, base=base)
+    return load(files[0] if files else None, overrides, base=base)
 
 
 def _train(words: Sequence[str], quiet: bool) -> int:

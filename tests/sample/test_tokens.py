@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-from tso.config import load
 from tso.errors import DataError
 from tso.models import load_tokenizer
 from tso.progress import Face
 from tso.sample.transformers import answer_ids, prompt_ids
+from tso.settings import load
 from tso.start import identity, prepare
 from tso.store import RunStore
 
