@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use twox_hash::XxHash3_64;
 
 use super::IndexOptions;
-use super::front::{self, Unfit};
+use super::front::{self, HEADER, Unfit, take};
 use super::segment::Segment;
 use crate::dedup::Edge;
 use crate::error::about;
@@ -23,8 +23,6 @@ use crate::{Error, Result};
 const MAGIC: [u8; 8] = *b"tsoBatch";
 /// Of a segment; it goes up with the layout.
 const VERSION: u32 = 1;
-/// Bytes of a header. Segments begin at multiples of it, so that no header crosses the border of two disk sectors.
-pub(super) const HEADER: u64 = 64;
 
 /// The file, held for this process.
 #[derive(Debug)]
@@ -329,12 +327,6 @@ fn edge(bytes: &[u8]) -> Edge {
         j: u32::from_le_bytes(take(bytes, 4)),
         jaccard: f64::from_le_bytes(take(bytes, 8)),
     }
-}
-
-pub(super) fn take<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
-    let mut out = [0; N];
-    out.copy_from_slice(&bytes[place..place + N]);
-    out
 }
 
 fn padded(at: u64) -> u64 {

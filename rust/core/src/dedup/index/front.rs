@@ -8,8 +8,11 @@ use std::hash::Hasher;
 use twox_hash::XxHash3_64;
 
 use super::IndexOptions;
-use super::file::{HEADER, take};
 use crate::dedup::Link;
+
+/// Bytes of a header, this one or a segment's. They begin at multiples of it, so that none crosses the border of two disk
+/// sectors.
+pub(super) const HEADER: u64 = 64;
 
 const MAGIC: [u8; 8] = *b"tsoIndex";
 const VERSION: u32 = 2;
@@ -77,4 +80,10 @@ fn checksum(bytes: &[u8; HEADER as usize]) -> u64 {
     let mut checksum = XxHash3_64::new();
     checksum.write(&bytes[..56]);
     checksum.finish()
+}
+
+pub(super) fn take<const N: usize>(bytes: &[u8], place: usize) -> [u8; N] {
+    let mut out = [0; N];
+    out.copy_from_slice(&bytes[place..place + N]);
+    out
 }
