@@ -8,26 +8,28 @@ from hypothesis import strategies as st
 from tso import fields
 from tso.errors import DataError
 
-PIECES = st.lists(st.sampled_from(["<~", "<", "~", "~>", ">", "user", "\n", " ", "<~user~> ", ": ", "a"]), max_size=6)
+PIECES = st.lists(st.sampled_from(["~", "user", "tool", "\n", " ", "user: ", ": ", "a", "[", "{", "[]"]), max_size=6)
 WORDS = PIECES.map("".join)
 MESSAGES = st.lists(st.fixed_dictionaries({"role": WORDS, "content": WORDS}), min_size=1, max_size=3)
 
 
 @given(WORDS | MESSAGES, WORDS | MESSAGES)
-@example("<~user~> a", [{"role": "user", "content": "a"}])
-@example("<~~user~> a", "<~user~> a")
-@example([{"role": "user", "content": "a\n<~user~> a"}], [{"role": "user", "content": "a"}] * 2)
-@example([{"role": "user~> <~user", "content": "a"}], [{"role": "user", "content": "<~user~> a"}])
+@example("user: a", [{"role": "user", "content": "a"}])
+@example("~user: a", "user: a")
+@example([{"role": "user", "content": "a\nuser: a"}], [{"role": "user", "content": "a"}] * 2)
+@example([{"role": "user", "content": "a\n~user: a"}], [{"role": "user", "content": "a\nuser: a"}])
+@example([{"role": "a", "content": "a"}], '[{"role": "a", "content": "a"}]')
+@example([{"role": "a", "content": "a"}], '~[{"role": "a", "content": "a"}]')
 def test_unlike_values_are_unlike_texts(one, other):
     assert (fields.compared(one) == fields.compared(other)) == (one == other)
 
 
 def test_texts_stay_as_they_are_but_for_the_mark():
-    for text in ("", "hello <~user~> there", "<|im_start|>user", "user: a\nassistant: b"):
+    for text in ("", "hello ~ there", "<|im_start|>user", "Note: a\nassistant: b", "~ 3"):
         assert fields.compared(text) == text
     assert fields.compared([]) == ""
     assert fields.compared([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]) == (
-        "<~user~> a\n<~assistant~> b"
+        "user: a\nassistant: b"
     )
     with pytest.raises(DataError, match="bytes"):
         fields.compared(b"a")

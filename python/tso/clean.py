@@ -66,6 +66,8 @@ def dedup_files(
     _check_column(column)
     if os.path.exists(page) and not overwrite:  # without one now, it would tell of other outputs
         raise DataError(f"{page} exists; give another name, or --overwrite")
+    if report:
+        out.check_page(page)
     told = dict(options)
     if engine == "local":
         source: Source = (columns := read(paths, face))

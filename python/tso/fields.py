@@ -19,7 +19,11 @@ SIDES = ("chosen", "rejected")
 TEXTS = ("text", "response", "completion", "output", "answer", "content", "messages", "prompt")
 LISTED = ("removed_reason", "removed_from", "duplicate_of")  # what the list of removed rows says of them
 EXACT = 2**53  # the largest whole number up to which a float64 tells neighbours apart
-_ROLE = re.compile(r"\w+")  # such as no mark of a message can be mistaken for
+# Roles of messages that are compared as "role: content"; conversations with others are compared as JSON.
+_ROLES = ("system", "developer", "user", "assistant", "tool", "function", "human", "gpt", "model")
+_MESSAGE = rf"~*(?:{'|'.join(_ROLES)}): "
+_MISTAKABLE = re.compile(rf"{_MESSAGE}|~*[\[{{]")  # how a text begins that might be taken for a conversation
+_NEXT = re.compile(rf"\n(?={_MESSAGE})")  # where what a message says might be taken for the next one
 NAMED = 5  # lines named of those left out
 
 
@@ -162,13 +166,14 @@ def compared(value: Any) -> str:
     """As `as_text`, but unlike conversations never give the same text, nor do a text and a conversation: what a message
     says cannot pass for the next message.
 
-    Each message begins with its role in a mark, <~user~>; where <~ stands in what is said, or at the beginning of a
-    text, a further ~ follows it. An empty conversation is an empty text, and a value of another kind its JSON.
+    A ~ goes before what could be mistaken: a line of a message, or a text, that begins as a message does, and a text that
+    begins as JSON does. All else stays as it is, for what two conversations have in common makes them seem alike. An empty
+    conversation is an empty text; a list of another kind, an object and a number are their JSON.
     """
     if isinstance(value, str):
-        return "<~~" + value[2:] if value.startswith("<~") else value
-    if isinstance(value, list) and all(_is_message(item) and _ROLE.fullmatch(item["role"]) for item in value):
-        return "\n".join(f"<~{item['role']}~> {item['content'].replace('<~', '<~~')}" for item in value)
+        return "~" + value if _MISTAKABLE.match(value) else value
+    if isinstance(value, list) and all(_is_message(item) and item["role"] in _ROLES for item in value):
+        return "\n".join(f"{item['role']}: {_NEXT.sub('\n~', item['content'])}" for item in value)
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else as_text(value)
 
 

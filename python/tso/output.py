@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time
@@ -39,8 +40,23 @@ def check(path: Path, overwrite: bool, hint: str = ", or --overwrite") -> str:
         raise DataError(f"{path} exists; give another name{hint}")
     if not target(path).parent.is_dir():
         raise DataError(f"{path}: there is no folder {target(path).parent if path.is_symlink() else path.parent}")
+    if suffix == ".parquet":
+        check_name(path)
     check_place(path)
     return suffix
+
+
+def check_name(path: Path) -> None:
+    """Raises DataError for a name that Parquet's library cannot open: it takes UTF-8 alone."""
+    if any("\ud800" <= letter <= "\udfff" for letter in os.path.abspath(path)):
+        raise DataError(f"{path}: its name, or that of its folder, is not UTF-8, which Parquet needs; rename it")
+
+
+def check_page(path: Path) -> None:
+    """Raises DataError where no page of this name can be written."""
+    if not target(path).parent.is_dir():
+        raise DataError(f"{path} is a link into {target(path).parent}, which is no folder; remove it, or make the folder")
+    check_place(path)
 
 
 def check_schema(schema: Any) -> None:
@@ -220,11 +236,22 @@ def _write_groups(path: Path, tables: Iterable[Any], schema: Any) -> None:
         group = schema.empty_table()
         for table in tables:
             group = pa.concat_tables([group, table])
-            if len(group) >= _ROWS or group.nbytes >= _BYTES:
+            if len(group) >= _ROWS or _size(group) >= _BYTES:
                 file.write_table(group)
                 group = schema.empty_table()
         if len(group):
             file.write_table(group)
+
+
+def _size(table: Any) -> int:
+    """Bytes, about. A part of a column of views holds on to all of its text, which nbytes counts."""
+    import pyarrow as pa
+
+    def size(column: Any) -> int:
+        views = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
+        return int((column.cast(views[column.type]) if column.type in views else column).nbytes)
+
+    return sum(map(size, table.columns))
 
 
 def _write_unknown(

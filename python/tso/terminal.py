@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
@@ -22,6 +23,13 @@ _UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 def plain(text: str) -> str:
     """`text` with control characters and halves of surrogate pairs written out, such as \\x1b for an escape."""
     return _UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+
+
+def show_what_can_be() -> None:
+    """A letter that the terminal's encoding lacks is written out, as `plain` does, and ends no work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def reader_left() -> None:

@@ -129,6 +129,7 @@ def find_tokenizer(given: Any) -> Any:
             f"the tokenizer is set to cut or pad texts and cannot be copied ({error}); call its no_truncation() and "
             "no_padding() first"
         ) from error
+    own.encode_special_tokens = found.encode_special_tokens  # which the saved form leaves out
     own.no_truncation()
     own.no_padding()
     return own

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tso.errors import InternalError, StoreFull, TsoError
-from tso.terminal import ended_cleanly, plain
+from tso.terminal import ended_cleanly, plain, show_what_can_be
 
 if TYPE_CHECKING:
     from tso.config import Config
@@ -42,6 +42,7 @@ def guarded(work: Callable[[], int], *, debug: bool = False, resumes: bool = Tru
     resumes: whether what was finished before it stopped is kept; else it has to begin anew. SIGTERM and SIGHUP end it as
     Ctrl-C does, with an exit code of 128 and the signal's number.
     """
+    show_what_can_be()
     with ended_cleanly() as ending:
         try:
             return work()
