@@ -33,9 +33,11 @@ def make_run(folder: Path, pairs: int = 12, texts: dict[int, tuple[str, str]] | 
     return folder
 
 
-def heed_ctrl_c() -> None:
-    """A shell has what it starts in the background ignore Ctrl-C, and the tests may have been started so."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def heed_signals():
+    """In a child, before its program: what a shell starts in the background, or nohup, has some of them ignored."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 class Server:
@@ -45,7 +47,7 @@ class Server:
         env = {**os.environ, "PYTHONUNBUFFERED": "1"}
         line = [sys.executable, "-m", "tso", "annotate", str(run), *options]
         self.process = subprocess.Popen(
-            line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+            line, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals
         )
         self.said = [self.process.stdout.readline()]
         self.addresses = [self.process.stdout.readline().strip()]

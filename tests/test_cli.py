@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import tso
 from tso import cli
 from tso.errors import DataError
 from tso.train import guarded
+
+from tests.people import heed_signals
 
 
 def test_the_package_is_a_command_that_tells_its_version():
@@ -112,8 +115,7 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(tmp_path, place, number):
     (tmp_path / "scratch").mkdir()
     more = ["--engine", *engine, "--work-dir", "scratch"] if engine else []
     line = [sys.executable, "-c", SLOW.format(module=module, call=call), "dedup", "in.jsonl", "-o", "out.jsonl", *more]
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 what runs in the background ignores Ctrl-C
-    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
+    process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
     while not (tmp_path / "at work").exists() and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(number)
@@ -125,7 +127,9 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(tmp_path, place, number):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-def test_signals_that_come_together_do_not_stop_the_cleaning_up():
+def test_signals_that_come_together_do_not_stop_the_cleaning_up(request):
+    for number in ENDS:
+        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
     cleaned = []
 
     def work():
@@ -137,6 +141,7 @@ def test_signals_that_come_together_do_not_stop_the_cleaning_up():
             time.sleep(0.01)
             cleaned.append(True)
 
+    heed_signals()
     before = signal.getsignal(signal.SIGTERM)
     assert guarded(work) == 128 + signal.SIGHUP
     assert cleaned

@@ -34,7 +34,7 @@ def test_a_size_of_another_family_or_of_no_known_one_is_refused_with_the_reason(
         (other(family="theirs"), {}),
         (other(), {}),
         (other(scale=40.0), {"compare_families": True}),
-        (CellSection(name="own", model="reference", scale=0.2), {}),
+        (CellSection(name="own", model="reference"), {}),
     ],
 )
 def test_what_compares_no_sizes_across_families_passes(cell, options):

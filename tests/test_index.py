@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tso import DedupIndex, dedup_texts
-from tso.errors import DataError, StoreDamaged, StoreLocked
+from tso.errors import DataError, StoreDamaged, StoreLocked, TsoError
 
 
 def _rows(count: int) -> list[list[int] | None]:
@@ -124,6 +124,39 @@ def test_a_forked_child_leaves_the_file_to_its_parent(tmp_path: Path) -> None:
         index.add([[8, 8, 8]])
     with DedupIndex(tmp_path / "history") as index:
         assert len(index) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_child_that_lives_on_holds_no_file_that_its_parent_has_closed(tmp_path: Path) -> None:
+    index = DedupIndex(tmp_path / "history")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(writing)
+        os.read(reading, 1)  # until the parent is done
+        os._exit(0)
+    index.close()
+    with DedupIndex(tmp_path / "history") as again:
+        again.add([[1, 2, 3]])
+    os.close(writing)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_front_that_cannot_be_written_leaves_an_empty_file(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="limits of POSIX")
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (32, 32))
+        try:
+            DedupIndex(tmp_path / "history")
+        except TsoError as error:
+            os._exit(0 if "damaged" not in str(error) else 2)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    with DedupIndex(tmp_path / "history") as index:
+        assert len(index) == 0
 
 
 def test_files_that_are_no_index_are_left_alone(tmp_path: Path) -> None:

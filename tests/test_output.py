@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tso import output as out
 
 from tests import test_clean
 from tests.test_clean import lines, read
@@ -77,6 +78,23 @@ def test_views_of_strings_go_through(run, tmp_path, engine, suffix, output):
     else:
         kept = read(tmp_path / "o.jsonl")
     assert kept == [table.to_pylist()[i] for i in (0, 2, 4)]
+
+
+def test_views_of_strings_are_written_in_large_groups(tmp_path):
+    texts = pa.table({"text": pa.array(["x" * 600] * 4000, pa.string_view())})
+    parts = [texts.slice(start, 100) for start in range(0, 4000, 100)]
+    out._write_groups(tmp_path / "o.parquet", parts, texts.schema)
+    assert pq.ParquetFile(tmp_path / "o.parquet").num_row_groups == 1
+
+
+def test_a_page_or_a_name_that_cannot_be_written_is_told_before_the_work(run, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"text": [1, 2]}\n' * 3)
+    (tmp_path / "o.jsonl.report.html").mkdir()
+    code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--report", "html", "--overwrite")
+    assert (code, "o.jsonl.report.html is no regular file" in said) == (2, True), said
+    assert not (tmp_path / "o.jsonl").exists()
+    code, said = run("dedup", "in.jsonl", "-o", "o\udcff.parquet")
+    assert (code, "is not UTF-8, which Parquet needs" in said) == (2, True), said
 
 
 @pytest.mark.parametrize("engine", ["local", "disk"])

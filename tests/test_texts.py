@@ -57,6 +57,24 @@ def test_many_texts_are_encoded_in_batches(tokenizer, monkeypatch, ids):
     assert encode(TEXTS * 3, tokenizer).to_pylist() == ids * 3
 
 
+def test_special_tokens_that_are_to_be_split_are_split_in_the_copy_too(tokenizer):
+    own = tokenizers.Tokenizer.from_str(tokenizer.to_str())
+    own.add_special_tokens(["<end>"])
+    own.encode_special_tokens = True
+    before = encode(["a <end> b"], own).to_pylist()
+    own.enable_truncation(2)
+    assert encode(["a <end> b"], own).to_pylist() == before
+    assert len(before[0]) > 5
+
+
+def test_rows_that_are_no_text_or_no_ids_are_named(tokenizer):
+    odd = pa.array([b"ok", b"a\xff"]).view(pa.string())
+    with pytest.raises(DataError, match="row 1: byte 1 of the text is not UTF-8"):
+        encode(odd, tokenizer)
+    with pytest.raises(DataError, match="row 2: "):
+        dedup_texts([[1], None, [1, "a"]])
+
+
 @pytest.mark.parametrize("how", ["truncation", "padding"])
 def test_texts_are_neither_cut_nor_padded(tokenizer, ids, tmp_path, how):
     transformers = pytest.importorskip("transformers")

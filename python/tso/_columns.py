@@ -41,7 +41,20 @@ def as_tokens(tokens: Any, tokenizer: Any = None) -> Any:
             return _from_offsets(*tokens)
         return _from_rows(_rows(tokens))
     except (pa.ArrowException, OverflowError, TypeError) as error:
-        raise DataError(f"tokens have to be one list of token ids (or None) per row: {error}") from error
+        where = "" if isinstance(tokens, tuple) else _first_odd(tokens)
+        raise DataError(f"tokens have to be one list of token ids (or None) per row: {where}{error}") from error
+
+
+def _first_odd(tokens: Any) -> str:
+    """Which row Arrow cannot take by itself, in words; empty where each can be."""
+    import pyarrow as pa
+
+    for number, row in enumerate(tokens):
+        try:
+            pa.array([row])
+        except (pa.ArrowException, OverflowError, TypeError):
+            return f"row {number}: "
+    return ""
 
 
 def _rows(tokens: Any) -> list[Any]:

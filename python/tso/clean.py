@@ -5,6 +5,7 @@ Knows files, columns and words; what a duplicate is, `dedup.py` says. Rows keep 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -163,6 +164,9 @@ def diversity_of_files(
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         with out.whole(output) as (draft,):
             out.write_rows(draft, table)
+        odd = sum(isinstance(key, float) and not math.isfinite(key) for key in keys)
+        if odd and not output.name.endswith(".parquet"):
+            face.warn(f"{odd:,} values of {by!r} are numbers that JSON does not know, written as null")
         face.say(f"scores of each group: {output}")
     return scores
 

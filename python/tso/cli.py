@@ -166,11 +166,10 @@ def _matrix(words: Sequence[str]) -> int:
     config = settings(words)
     matrix.check(config)
     face = Face()
-    title = (
-        "the model matrix, and the most that an iteration draws, reads and writes, in tokens; a judge's calls as draws"
-    )
+    title = "the model matrix, and the most that an iteration draws, reads and writes, in tokens"
     face.table(title, costs.COLUMNS, costs.table(config), words=costs.WORDS)
     face.say(f"{config.sample.prompts_per_iteration} prompts an iteration, {config.run.iterations} iterations")
+    face.say("read beside that: system prompts, plain formats, and the rubric of a judge, whose draws are its calls")
     return 0
 
 

@@ -173,8 +173,11 @@ def compared(value: Any) -> str:
     if isinstance(value, str):
         return "~" + value if _MISTAKABLE.match(value) else value
     if isinstance(value, list) and all(_is_message(item) and item["role"] in _ROLES for item in value):
-        return "\n".join(f"{item['role']}: {_NEXT.sub('\n~', item['content'])}" for item in value)
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list) else as_text(value)
+        said = [_NEXT.sub("\n~", item["content"]) for item in value]
+        return "\n".join(f"{item['role']}: {text}" for item, text in zip(value, said, strict=True))
+    if isinstance(value, list | Mapping):
+        return json.dumps(value, ensure_ascii=False, default=str, sort_keys=True)
+    return as_text(value)
 
 
 def as_text(value: Any) -> str:

@@ -55,7 +55,9 @@ def check_name(path: Path) -> None:
 def check_page(path: Path) -> None:
     """Raises DataError where no page of this name can be written."""
     if not target(path).parent.is_dir():
-        raise DataError(f"{path} is a link into {target(path).parent}, which is no folder; remove it, or make the folder")
+        raise DataError(
+            f"{path} is a link into {target(path).parent}, which is no folder; remove it, or make the folder"
+        )
     check_place(path)
 
 

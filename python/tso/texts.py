@@ -54,7 +54,7 @@ def _batches(column: Any) -> Iterator[list[str]]:
     batch: list[str] = []
     size = 0
     for start in range(0, len(column), _ROWS):
-        for text in column.slice(start, _ROWS).to_pylist():
+        for text in _python(column.slice(start, _ROWS), start):
             batch.append(text or "")
             size += len(batch[-1])
             if size >= _BATCH or len(batch) == _ROWS:
@@ -62,6 +62,21 @@ def _batches(column: Any) -> Iterator[list[str]]:
                 batch, size = [], 0
     if batch:
         yield batch
+
+
+def _python(part: Any, start: int) -> list[str | None]:
+    """Arrow's texts as Python's. Raises DataError for one that is not UTF-8; `start`: the row of the first."""
+    try:
+        return list(part.to_pylist())
+    except UnicodeDecodeError:
+        for row, value in enumerate(part, start):
+            try:
+                value.as_py()
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"row {row}: byte {error.start} of the text is not UTF-8; mend it, or give None for the row"
+                ) from error
+        raise
 
 
 def _strings(texts: Any) -> Any:

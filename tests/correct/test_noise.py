@@ -36,6 +36,8 @@ def test_the_formulas_invert_the_agreement(x, h):
         ([("judge", 0.2), ("rule", 0.2)], {"judge": 0.2, "rule": 0.2}),
         ([("rule", 0.3)], {}),
         ([("human", 0.5), ("human", 0.5)], {"human": MOST}),
+        ([("human", 0.5), ("human", 0.5), ("judge", 0.1)], {"human": MOST}),  # who are no measure of the judge
+        ([("human", 0.5), ("human", 0.5), ("judge", 0.1), ("judge", 0.1)], {"human": MOST, "judge": 0.1}),
     ],
 )
 def test_planted_errors_are_found(raters, expected):

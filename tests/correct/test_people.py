@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tso.config import CorrectSection
-from tso.correct.base import dispute
+from tso.correct.base import Outcome, dispute
 from tso.correct.people import Ruling, in_force, majority
 from tso.records import VERDICTS, Correction, Label
 
@@ -80,6 +80,8 @@ def test_a_majority_is_as_sure_as_its_share():
 )
 def test_without_a_majority_the_pair_leaves_or_weighs_less(how, chosen, result):
     label = Label("rule", chosen, chosen and 2, 0.9, 1.0)
-    outcome = dispute(label, CorrectSection(on_disagreement=how, disagreement_weight=0.3))
+    options = CorrectSection(on_disagreement=how, disagreement_weight=0.3)
+    outcome = dispute(Outcome(label), options)
     assert outcome.label == result
     assert outcome.dropped == ("" if result else "disagreement")
+    assert dispute(Outcome(label, "contradicted"), options) == Outcome(label, "disagreement")

@@ -161,6 +161,22 @@ def test_late_voices_count_with_those_before(store, tmp_path):
         assert wins(store)["strong", "weak"] == ours + 0.5  # the rule turned pb, and called pc a tie
 
 
+def test_disagreement_brings_no_contradicted_label_back(store, tmp_path):
+    voices = [said("pb", v, author=a) for a, v in (("ann", "flip"), ("bob", "keep"))]
+    pairs, _ = judged(store, tmp_path, voices, on_flip="drop", on_disagreement="weight")
+    assert list(pairs) == ["pa"]
+    assert dict(store.query("SELECT id, reason FROM drops WHERE stage = 'correct/train'"))["pb"] == "disagreement"
+
+
+def test_what_is_said_of_an_edited_label_is_no_contest_of_cells(store, tmp_path):
+    edit = said("pa", "edit", text="stronger", author="ann", answer="a")
+    judged(store, tmp_path, [edit])
+    before = wins(store)
+    judged(store, tmp_path, [edit, said("pa", "tie", author="bob")], iteration=2)
+    assert [h.disputed for h in heard(store) if h.pair_id == "pa"] == [True]
+    assert wins(store) == before
+
+
 @pytest.mark.parametrize("how", ["drop", "weight"])
 def test_people_without_a_majority(store, tmp_path, how):
     voices = [said(pair, v, author=a) for pair in ("pb", "pc") for a, v in (("ann", "flip"), ("bob", "keep"))]

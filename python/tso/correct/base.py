@@ -49,10 +49,11 @@ def apply(pair: Pair, correction: Correction | None, options: CorrectSection, ed
     return Outcome(label, "contradicted" if contradicted else "")
 
 
-def dispute(label: Label | None, options: CorrectSection) -> Outcome:
-    """What becomes of a pair that people disagree on. label: what rules and judges made of it; None: it would leave."""
-    if options.on_disagreement == "drop" or label is None or label.chosen is None:
-        return Outcome(None, "disagreement")
+def dispute(before: Outcome, options: CorrectSection) -> Outcome:
+    """What becomes of a pair that people disagree on. before: what rules and judges made of it."""
+    label = before.label
+    if before.dropped or options.on_disagreement == "drop" or label is None or label.chosen is None:
+        return Outcome(label if before.dropped else None, "disagreement")
     return Outcome(replace(label, weight=options.disagreement_weight))
 
 

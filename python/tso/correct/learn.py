@@ -113,11 +113,11 @@ def outcome(pair: Heard) -> float | None:
     People have the last word, those too who spoke when the pair had been trained on. None where nothing was said of the
     two answers that the label compares: both are bad, or one of them is a person's text.
     """
-    if pair.disputed:
-        return 0.5
+    if pair.side == "edit":
+        return None
     said = pair.in_force[1] if pair.in_force else None
-    if said == "tie":
+    if pair.disputed or said == "tie":
         return 0.5
-    if said not in SIDES or pair.side == "edit":
+    if said not in SIDES:
         return None
     return float(said == (pair.side or "a"))  # an undecided label reads a over b

@@ -17,6 +17,7 @@ from tso.correct.base import RANK, strongest
 from tso.records import Correction
 
 LEAST = 10  # comparisons, below which an agreement says too little
+UNSURE = 0.3  # raters that err more often agree little more than by chance, and tell nothing of others
 MOST = 0.49  # a label that is more likely wrong than right would have to be turned round, not trained on
 
 
@@ -46,7 +47,8 @@ def error_rates(pairs: Sequence[Sequence[Look]]) -> dict[str, float]:
 
     pairs: the looks at each pair. A source is held against people where both judged enough of the same pairs, people
     and what has no better source against their own kind (two authors), and else against a source below, taken to be
-    as good. People's own error counts as 0 where they never judged the same pair.
+    as good. People's own error counts as 0 where they never judged the same pair; those who disagree among themselves
+    nearly as by chance (UNSURE) are no measure.
     """
     rates: dict[str, float] = {}
     for source in sorted(RANK, key=lambda name: -RANK[name]):
@@ -56,6 +58,8 @@ def error_rates(pairs: Sequence[Sequence[Look]]) -> dict[str, float]:
             if agreed is None or (source == "human" and other != "human"):
                 continue
             above = RANK[other] > RANK[source]
+            if above and rates.get(other, 0.0) > UNSURE:
+                continue
             rates[source] = against(agreed, rates.get(other, 0.0)) if above else alike(agreed)
             break
     return rates

@@ -57,8 +57,8 @@ def correct(
         people = given.pop(pair.id, [])
         used += len(people)
         # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
-        shown = apply(pair, strongest(machines) if machines else None, options).label
-        basis = replace(pair, label=shown) if people and shown is not None else pair
+        seen = apply(pair, strongest(machines) if machines else None, options)
+        basis = replace(pair, label=seen.label) if people and seen.label is not None else pair
         people = [annotated.oriented(c, basis) for c in people]
         ruling = in_force([*machines, *people])
         best = ruling.verdict
@@ -66,7 +66,7 @@ def correct(
         if best is not None and best.verdict == "edit" and best.text is not None:
             edited = next_id + len(edits)
             edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
-        outcome = dispute(shown, options) if ruling.disputed else apply(basis, best, options, edited)
+        outcome = dispute(seen, options) if ruling.disputed else apply(basis, best, options, edited)
         corrections += [*machines, *people]
         if outcome.dropped:
             drops.append((pair.id, outcome.dropped, best.reason if best else ""))

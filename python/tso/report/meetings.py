@@ -28,7 +28,7 @@ def meetings(store: RunStore) -> Meetings | None:
     }
     for pair in heard(store):
         said = "tie" if pair.disputed else pair.in_force and pair.in_force[1]
-        if pair.pair_id in cells and said in ("a", "b", "tie"):
+        if pair.pair_id in cells and said in ("a", "b", "tie") and pair.side != "edit":
             counts[cells[pair.pair_id]][said] += 1
     found: dict[tuple[str, str], Meeting] = {}
     for (a, b), n in counts.items():

@@ -36,6 +36,15 @@ pub(super) struct IndexFile {
     process: u32,
 }
 
+impl Drop for IndexFile {
+    /// A forked child holds the same lock, which would outlive this process's hold on the file.
+    fn drop(&mut self) {
+        if self.process == std::process::id() {
+            let _ = self.file.unlock();
+        }
+    }
+}
+
 /// Numbers of a header.
 struct Header {
     rows: u64,
@@ -90,6 +99,10 @@ impl IndexFile {
     /// Writes the front of a new file; what it says of how far batches reach.
     fn begin(&self) -> Result<u64> {
         let written = self.note(HEADER).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            // Half a front is no index; an empty file may be begun again.
+            let _ = self.file.set_len(0);
+        }
         written.map_err(about(&self.path)).map(|()| HEADER)
     }
 

@@ -45,7 +45,7 @@ pub(super) fn read(bytes: &[u8; HEADER as usize], options: IndexOptions) -> Resu
     let version = u32::from_le_bytes(take(bytes, 8));
     if version != VERSION {
         return Err(Unfit::Damaged(format!(
-            "it has version {version}, this tso reads version {VERSION}"
+            "it has version {version}, and this tso reads version {VERSION}: add its rows to a new index"
         )));
     }
     if checksum(bytes) != u64::from_le_bytes(take(bytes, 56)) {
