@@ -136,7 +136,12 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
             ["correct.judge.model=openai:double"],
             "error: correct.judge: give model: openai:NAME and the server's base_url",
         ),
-        (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
+        (["correct.judge.base_url=http://localhost:1"], "base_url is given, but correct.judge.model is missing"),
+        (["correct.judge.api_key_env=HOME"], "correct.judge.api_key_env is given, but correct.judge.model is missing"),
+        (
+            ["correct.judge.model=start", "correct.judge.base_url=http://localhost:1"],
+            "correct.judge.base_url is for model: openai:NAME, not 'start'",
+        ),
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_sampled(roomy, tmp_path, capsys, more, says):

@@ -230,6 +230,8 @@ def _ask_server(
         (c.pair_id, c.shown_first, c.vote) for c in kept(judge, steps, list(pairs.values())) if c.attempt == attempt
     }
     missing = [one for one in asked if one[1].key not in there]
+    if not missing:
+        return
     hear = server.hearsay(judge.path)
 
     def keep(index: int, answer: Answer | Unanswered) -> None:

@@ -1,8 +1,8 @@
 """Whether a judge on a server judges at all: what it said to its first questions, held until one of them is answered.
 
-As with a cell's draws, a question that is refused costs that question; but a server that refuses the first questions about
-several prompts is no judge, and a run without its verdicts would be another run. Nothing of those refusals is kept, so a
-mended server is asked them again.
+As with a cell's draws, a question that is refused costs that question; but a server that refuses the first questions
+about several prompts is no judge, and a run without its verdicts would be another run. Nothing of those refusals is
+kept, so a mended server is asked them again.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Doubt:
         """Raises ModelError when all were refused."""
         if self.held:
             raise ModelError(
-                f"the judge {judge!r}: the server has no answer to any of its first {len(self.held)} questions, each about "
-                f"another prompt; the last: {self.held[-1][1].why}; mend what it says at the server and run again, or choose "
-                "another run.output_dir for other settings of the judge"
+                f"the judge {judge!r}: the server has no answer to any of its first {len(self.held)} questions, each "
+                f"about another prompt; the last: {self.held[-1][1].why}; mend what it says at the server and run again, "
+                "or choose another run.output_dir for other settings of the judge"
             )

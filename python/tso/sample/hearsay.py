@@ -1,7 +1,8 @@
 """What comes back from a server, made fit to be read, told and stored: without the key, and without half characters.
 
-A server, or a library, may repeat the key that it was sent, and spell it as JSON, an address or a page of HTML does, or one
-inside the other. So texts are compared as they read with all escapes undone, and the key is taken out where it stands.
+A server, or a library, may repeat the key that it was sent, and spell it as JSON, an address or a page of HTML does,
+or one inside the other. So texts are compared as they read with all escapes undone, and the key is taken out where it
+stands.
 """
 
 from __future__ import annotations
