@@ -117,6 +117,12 @@ def test_a_judge_costs_its_calls(path, budget, pairs):
     assert [number(row, n) for n in ("draws", "read", "written")] == [calls, calls * (768 + 200), calls * 160]
 
 
+def test_a_judge_on_a_server_is_named_with_its_address(path):
+    words = ["correct.judge={model: openai:org/big, base_url: 'http://localhost:8000/v1'}"]
+    row = costs.table(settings.load(path, [*NEEDED, *words]))[-1]
+    assert row["model"] == "openai:org/big at http://localhost:8000/v1"
+
+
 @pytest.mark.parametrize("model", ["policy", "reference", "previous", "policy@1", "human"])
 @pytest.mark.parametrize("given", ["scale: 70", "family: zzz"])
 def test_the_runs_own_model_and_people_are_of_no_size_of_their_own(model, given):

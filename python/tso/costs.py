@@ -46,9 +46,9 @@ def table(config: Config) -> list[dict[str, str]]:
     moved = _moved(config, total)
     if moved.written > total.written:
         rows.append({"cell": "at most, once draws move", **_counts(moved)})
-    if config.correct.judge.model is not None:
-        model = config.correct.judge.model
-        rows.append({"cell": "judge", "model": model, **_counts(judge_cost(config))})
+    judge = config.correct.judge
+    if judge.model is not None:
+        rows.append({"cell": "judge", "model": _model(judge.model, judge.base_url), **_counts(judge_cost(config))})
     return rows
 
 
@@ -80,7 +80,7 @@ def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:
     human = spec.model == "human"
     return {
         "cell": spec.name,
-        "model": _model(spec),
+        "model": _model(spec.model, spec.base_url),
         "decoding": "" if human else _told(decoding_of(spec, config.sample.max_new_tokens)),
         "scale": "" if spec.scale is None else f"{spec.scale:g}",
         "prior": "auto" if spec.prior is None else f"{spec.prior:+g}",
@@ -89,10 +89,11 @@ def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:
     }
 
 
-def _model(spec: CellSection) -> str:
-    if spec.base_url is not None:
-        return f"{spec.model} at {spec.base_url}"
-    return Path(spec.model).name if is_gguf(spec.model) else spec.model
+def _model(name: str, base_url: str | None) -> str:
+    """A model as the config names it, with its server."""
+    if base_url is not None:
+        return f"{name} at {base_url}"
+    return Path(name).name if is_gguf(name) else name
 
 
 def _counts(one: Cost) -> dict[str, str]:

@@ -136,7 +136,12 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
             ["correct.judge.model=openai:double"],
             "error: correct.judge: give model: openai:NAME and the server's base_url",
         ),
-        (["correct.judge.base_url=http://localhost:1"], "correct.judge.base_url is for model: openai:NAME"),
+        (["correct.judge.base_url=http://localhost:1"], "base_url is given, but correct.judge.model is missing"),
+        (["correct.judge.api_key_env=HOME"], "correct.judge.api_key_env is given, but correct.judge.model is missing"),
+        (
+            ["correct.judge.model=start", "correct.judge.base_url=http://localhost:1"],
+            "correct.judge.base_url is for model: openai:NAME, not 'start'",
+        ),
     ],
 )
 def test_a_judge_that_cannot_be_asked_is_refused_before_anything_is_sampled(roomy, tmp_path, capsys, more, says):
@@ -269,3 +274,49 @@ def test_a_judge_whose_server_goes_away_loses_nothing_that_came(roomy, tmp_path,
     with RunStore.open_read_only(output) as store, RunStore.open_read_only(tmp_path / "whole") as whole:
         for table in ("corrections", "labels", "drops", "strengths"):
             assert store.query(f"SELECT * FROM {table}") == whole.query(f"SELECT * FROM {table}")
+
+
+def test_a_judge_that_refuses_its_first_questions_stops_the_run_and_a_mended_one_is_asked_again(
+    roomy, tmp_path, capsys
+):
+    with serving() as server:
+        well_but_for(server, "", lambda h: h.reply(400, {"error": "too long"}))
+        line = judged_by(server, roomy, tmp_path / "run", "correct.judge.batch_size=2")
+        for _ in range(2):
+            said = refused(capsys, *line)
+            assert f"the judge 'openai:{MODEL}': the server has no answer to any of its first 5 questions" in said
+            assert "the last: HTTP 400: too long; mend what it says at the server and run again" in said
+        asked = questions_to(server)
+        assert len(set(asked)) == 5
+        assert len(asked) == 10
+        with RunStore.open_read_only(tmp_path / "run") as store:
+            assert store.query("SELECT * FROM judge_calls") == []
+        well_but_for(server, "sun", lambda h: h.reply(400, {"error": "too long"}))
+        assert train.main(line) == 0
+        assert train.main(judged_by(server, roomy, tmp_path / "whole", "correct.judge.batch_size=2")) == 0
+    assert content_hash(tmp_path / "run") == content_hash(tmp_path / "whole")
+
+
+def test_a_judge_that_refuses_one_prompt_goes_on(roomy, tmp_path):
+    with serving() as server:
+        well_but_for(server, "", lambda h: h.reply(400, {"error": "filtered"}))
+        one = ["sample.prompts_per_iteration=1"]
+        assert train.main(judged_by(server, roomy, tmp_path / "run", *one)) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        [(reason,)] = store.query("SELECT DISTINCT reason FROM judge_calls")
+        assert reason == "no reply: HTTP 400: filtered"
+
+
+def test_a_key_that_a_judge_spells_in_its_reason_is_stored_nowhere(roomy, tmp_path, monkeypatch, capsys):
+    key = "sk-never/to-be;told"
+    monkeypatch.setenv("JUDGE_KEY", key)
+    spelt = "".join(f"\\u{ord(c):04x}" for c in key)
+    with serving() as server:
+        server.text = lambda sent: judging(sent).replace("so it is", f"your key is {spelt}")
+        line = judged_by(server, roomy, tmp_path / "run", "correct.judge.api_key_env=JUDGE_KEY")
+        assert train.main(line) == 0
+    with RunStore.open_read_only(tmp_path / "run") as store:
+        assert store.query("SELECT DISTINCT reason FROM judge_calls") == [("your key is ***",)]
+    assert key not in "".join(capsys.readouterr())
+    for path in (tmp_path / "run").rglob("*"):
+        assert path.is_dir() or key.encode() not in path.read_bytes(), path

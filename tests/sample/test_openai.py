@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import pickle
 import re
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from urllib.parse import quote
 
 import pytest
 from tso.errors import ConfigError, ModelError, ServerError, TsoError
@@ -303,6 +305,23 @@ def test_a_key_that_json_spells_otherwise_is_taken_out_too(server, monkeypatch, 
             with pytest.raises(TsoError) as told:
                 ask.sample(path, REQUESTS[:1])
             assert key[:8] not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (302, "", lambda key: {"location": "https://login.example/?k=" + quote(f"Bearer {key}", safe="")}),
+        (403, "<html>bad key {}</html>", lambda key: {}),
+    ],
+)
+def test_a_key_in_an_address_or_a_page_is_taken_out(server, monkeypatch, status, body, headers):
+    key = 'sk-very/secret&key"-0001'
+    monkeypatch.setenv("SOME_KEY", key)
+    ask, path, _ = answers(server, api_key_env="SOME_KEY")
+    server.always = lambda h: h.reply(status, body.format(html.escape(key)).encode(), headers(key))
+    with pytest.raises(TsoError, match=re.escape("***")) as told:
+        ask.sample(path, REQUESTS[:1])
+    assert "secret" not in str(told.value)
 
 
 @pytest.mark.parametrize(

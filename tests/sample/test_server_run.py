@@ -11,6 +11,7 @@ from tso import train
 from tso.models import load_tokenizer
 from tso.sample import openai
 from tso.sample.arrivals import Arrivals
+from tso.sample.probe import ASKED
 from tso.store import RunStore
 
 from tests.sample.server import MODEL, serving
@@ -176,12 +177,36 @@ def test_a_cell_that_is_refused_every_time_stops_the_run_until_the_server_is_men
     output = tmp_path / "out"
     assert run(tiny, output, cells(server.url)) == 2
     said = capsys.readouterr().err
-    assert "cell 'far': the server has no answer to any of its first 8 draws; the last: HTTP 400: filtered" in said
+    assert "cell 'far': the server has no answer to any of its first 5 prompts; the last: HTTP 400: filtered" in said
     assert run(tiny, output, cells(server.url)) == 2
     server.always = refusing("a")
     assert run(tiny, output, cells(server.url)) == 0
     with RunStore.open_read_only(output) as store:
         assert store.balance(1)["dropped/unanswered"] == 2
+
+
+def offended(server):
+    """A filter that refuses the first prompt that it is asked about, beside that of the trial."""
+    first = []
+
+    def answer(handler):
+        asked = handler.sent["messages"][-1]["content"]
+        with server.lock:
+            first.extend([asked] * (asked != ASKED.messages[0].content and not first))
+        handler.reply(400, {"error": {"message": "filtered"}}) if asked in first else handler.answer()
+
+    return answer
+
+
+@pytest.mark.parametrize("prompts", [5, 1])
+def test_one_prompt_that_is_refused_as_often_as_it_is_drawn_stops_nothing(tiny, tmp_path, server, prompts):
+    server.always = offended(server)
+    line = cells(server.url).replace("draws: 2", "draws: 9")
+    assert run(tiny, tmp_path / "out", line, f"sample.prompts_per_iteration={prompts}", "server.concurrency=1") == 0
+    with RunStore.open_read_only(tmp_path / "out") as store:
+        refused = {r.prompt_id for r in store.responses(1, "train") if r.cell == "far" and not r.text}
+        assert len(refused) == 1
+        assert store.balance(1)["dropped/unanswered"] == 9
 
 
 def test_draws_without_an_answer_do_not_depend_on_when_a_run_was_stopped(tiny, tmp_path, server, monkeypatch):

@@ -3,17 +3,19 @@
 Calls go in rounds. In the first, each pair is asked about in both orders, as often as there are votes; in the next, what
 could not be read is asked again, with the fault named and with new fences. A round and its batches follow from the rounds
 before, so a run that was killed makes the batches that an undisturbed one would have made, and none twice. Replies of a
-server are units of their own within their batch, kept as they come.
+server are units of their own within their batch, kept as they come. It is asked about some pairs before all others, for
+one that answers none of these is no judge.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tso.config import JudgeSection
 from tso.correct import reply, rubric
+from tso.correct.doubt import Doubt, first_of_each
 from tso.correct.votes import Vote
 from tso.errors import DataError, InternalError
 from tso.models import located
@@ -92,6 +94,10 @@ def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[i
     texts = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     prompts = {p.id: p for p in store.prompts()}
     questions = list(_questions(pairs, texts, options.votes))
+    if isinstance(judge.sampler, OpenAISampler) and not _has_answered(judge, steps, questions):
+        first = [(i, questions[i]) for i in first_of_each([q.pair.prompt_id for q in questions])]
+        asked_first = [(i, q, _request(judge, q, prompts, texts, 0, "")) for i, q in first]
+        _ask_server(judge, judge.sampler, steps, 0, asked_first, in_doubt=True)
     for attempt in range(options.retries + 1):
         faults = _unread(kept(judge, steps, pairs), attempt)
         waiting = [q for q in questions if attempt == 0 or q.key in faults]
@@ -101,7 +107,7 @@ def make(judge: Judge, steps: Steps, pairs: Sequence[Pair], advance: Callable[[i
             def work(batch: Sequence[Question] = batch, attempt: int = attempt, faults: Faults = faults) -> Rows:
                 asked = [(q, _request(judge, q, prompts, texts, attempt, faults.get(q.key, ""))) for q in batch]
                 if isinstance(judge.sampler, OpenAISampler):
-                    _ask_server(judge, judge.sampler, steps, attempt, asked)
+                    _ask_server(judge, judge.sampler, steps, attempt, [(i, *one) for i, one in enumerate(asked)])
                     return {}
                 answers = _ask(store, judge, [request for _, request in asked])
                 made = [_call(q, attempt, a) for q, a in zip(batch, answers, strict=True)]
@@ -191,23 +197,54 @@ def _seed(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
+def _has_answered(judge: Judge, steps: Steps, questions: Sequence[Question]) -> bool:
+    """Whether the judge has had an answer in an earlier round, or to one of the first questions of this one.
+
+    Other answers of this round do not count, for which of them had come when a run was stopped is chance.
+    """
+    first = {questions[i].key for i in first_of_each([q.pair.prompt_id for q in questions])}
+    these = {q.pair.id for q in questions}
+    rows = steps.store.query(
+        "SELECT pair_id, shown_first, vote, reason FROM judge_calls WHERE iteration = ? AND judge = ? AND attempt = 0",
+        (steps.iteration, judge.name),
+    )
+    answered = (tuple(key) for *key, reason in rows if not reason.startswith(NO_REPLY))
+    return any(key in first or key[0] not in these for key in answered)
+
+
 def _ask_server(
-    judge: Judge, server: OpenAISampler, steps: Steps, attempt: int, asked: Sequence[tuple[Question, Request]]
+    judge: Judge,
+    server: OpenAISampler,
+    steps: Steps,
+    attempt: int,
+    asked: Sequence[tuple[int, Question, Request]],
+    in_doubt: bool = False,
 ) -> None:
-    """Ask what has no recorded call of this attempt yet. Each reply is a unit, numbered by its batch and place in it."""
-    pairs = {q.pair.id: q.pair for q, _ in asked}
+    """Ask what has no recorded call of this attempt yet. Each reply is a unit, numbered by its batch and place in it.
+
+    asked: with places counted from the batch that is next. in_doubt: keep nothing, and raise ModelError, when the judge
+    refuses all of it.
+    """
+    pairs = {q.pair.id: q.pair for _, q, _ in asked}
     there = {
         (c.pair_id, c.shown_first, c.vote) for c in kept(judge, steps, list(pairs.values())) if c.attempt == attempt
     }
-    missing = [(i, q, r) for i, (q, r) in enumerate(asked) if q.key not in there]
+    missing = [one for one in asked if one[1].key not in there]
+    if not missing:
+        return
+    hear = server.hearsay(judge.path)
 
     def keep(index: int, answer: Answer | Unanswered) -> None:
         place, question, _ = missing[index]
-        rows = _rows(steps.iteration, judge.name, [_call(question, attempt, answer)])
+        call = _call(question, attempt, answer)
+        rows = _rows(steps.iteration, judge.name, [replace(call, reason=hear.text(call.reason))])
         unit = steps.unit * judge.options.batch_size + place
         steps.store.commit(steps.iteration, f"{steps.stage}/replies", rows, unit=unit)
 
-    server.each(judge.path, [r for *_, r in missing], lambda i, reply: keep(i, as_answer(reply)), keep)
+    doubt = Doubt(keep)
+    take = doubt.take if in_doubt else keep
+    server.each(judge.path, [r for *_, r in missing], lambda i, reply: take(i, as_answer(reply)), take)
+    doubt.end(judge.name)
 
 
 def _ask(store: RunStore, judge: Judge, requests: Sequence[Request]) -> list[Answer | DataError]:

@@ -17,7 +17,7 @@ from tso.progress import Face
 from tso.records import Message, Prompt
 from tso.sample.base import Sampler, chat
 from tso.sample.choose import Samplers
-from tso.sample.endpoint import Endpoint, endpoint
+from tso.sample.endpoint import PREFIX, Endpoint, endpoint
 from tso.sample.probe import remarks
 from tso.sample.transformers import prompt_ids
 from tso.store import RunStore
@@ -58,6 +58,12 @@ def begin(
 
 def _endpoint(config: Config) -> Endpoint | None:
     options = config.correct.judge
+    for name in ("base_url", "api_key_env"):
+        if options.model is None and getattr(options, name) is not None:
+            raise ConfigError(
+                f"correct.judge.{name} is given, but correct.judge.model is missing: name the server's model, "
+                f"{PREFIX}NAME"
+            )
     return endpoint(options.model or "", options.base_url, options.api_key_env, "correct.judge.")
 
 

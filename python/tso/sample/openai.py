@@ -17,6 +17,7 @@ from tso.records import Decoding
 from tso.sample.base import Answer, Request
 from tso.sample.client import Client, Limits, Tell
 from tso.sample.endpoint import Endpoint
+from tso.sample.hearsay import Hearsay
 from tso.sample.probe import Found, Unanswered, answer, probe
 from tso.sample.reply import Reply
 
@@ -69,6 +70,10 @@ class OpenAISampler:
         """
         name = known_as or self.known_as.get(model)
         _run(lambda: self._each(self.endpoints[model], requests, arrived, failed, name))
+
+    def hearsay(self, model: str) -> Hearsay:
+        """For what is read out of the server's answers later, such as JSON inside of a text."""
+        return Hearsay(self.endpoints[model].key())
 
     def probe(self, model: str, decoding: Decoding) -> Found:
         """What the server says and can, tried once in a process. Raises ModelError, ConfigError or ServerError."""

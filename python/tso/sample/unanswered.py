@@ -1,10 +1,11 @@
 """Draws to which a server that is well has no answer: which are kept as such, and when the fault is the cell's.
 
-A filter refuses some prompts, and others do not fit: such a draw has an empty answer, which leaves the line with what the
-server said. But where all of the first draws of a cell have none, its settings or its model are wrong, and the run stops.
-Only the outcomes of those first draws decide, in the order of the plan, so that it does not matter which came first.
-Until one of them is answered no such draw is kept, nor the batch that it is in, and a run that goes on with a mended
-server asks for them again.
+A filter refuses some prompts, and others do not fit: such a draw has an empty answer, which leaves the line with what
+the server said. But where a cell has none for the first of several prompts, its settings or its model are wrong, and
+the run stops. Only the outcomes of the first draw of each of those prompts decide, in the order of the plan, so that
+it does not matter which came first. Until one of them is answered no such draw is kept, nor the batch that it is in,
+and a run that goes on with a mended server asks for them again. All draws of one prompt say nothing of a cell: a
+filter may refuse that prompt.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tso.errors import ModelError
 from tso.records import Draw
 from tso.sample.arrivals import Arrivals
 
-MANY = 8  # draws of a cell, or all where it has fewer
+MANY = 8  # prompts, or all where there are fewer
 
 
 class Doubts:
@@ -52,25 +53,24 @@ class Doubts:
             self.arrivals.keep_unanswered(draw, why)
 
     def _told(self, cell: str, why: str) -> str:
-        number = len(self.first[cell])
-        asked = "its one draw" if number == 1 else f"any of its first {number} draws"
         return (
-            f"cell {cell!r}: the server has no answer to {asked}; the last: {why}; mend what it says at the server and "
-            "run again, or choose another run.output_dir for other settings of the cell"
+            f"cell {cell!r}: the server has no answer to any of its first {len(self.first[cell])} prompts; "
+            f"the last: {why}; mend what it says at the server and run again, or choose another run.output_dir for other "
+            "settings of the cell"
         )
 
 
 def _first(plan: Plan, cells: set[str]) -> dict[str, set[int]]:
-    """The first draws of each cell in the order of the plan."""
-    found: dict[str, set[int]] = {cell: set() for cell in cells}
+    """Of each cell the first draw for each of its first prompts, by the plan; none where it has but one prompt."""
+    found: dict[str, dict[str, int]] = {cell: {} for cell in cells}
     for batch in range(plan.batches):
         if all(len(draws) == MANY for draws in found.values()):
             break
         for row in plan.batch(batch):
             draw = Draw(*row)
             if len(found.get(draw.cell, range(MANY))) < MANY:
-                found[draw.cell].add(draw.id)
-    return found
+                found[draw.cell].setdefault(draw.prompt_id, draw.id)
+    return {cell: set(draws.values()) if len(draws) > 1 else set() for cell, draws in found.items()}
 
 
 def counted(arrivals: Arrivals, draws: Iterable[Draw]) -> list[str]:
