@@ -167,8 +167,10 @@ def test_a_long_pause_is_told_once(server, monkeypatch):
     assert told == [f"{server.url} asks to be left alone for 25 s; waiting"]
 
 
-@pytest.mark.parametrize("asked", ["4000", "1e308", "inf", format_datetime(datetime.now(UTC) + timedelta(days=1))])
+@pytest.mark.parametrize("asked", ["4000", "1e308", "inf", "tomorrow"])
 def test_a_pause_that_is_too_long_is_told_and_not_waited_for(server, asked):
+    if asked == "tomorrow":
+        asked = format_datetime(datetime.now(UTC) + timedelta(days=1))
     ask, path, _ = answers(server)
     server.always = lambda h: h.reply(429, {}, {"retry-after": asked})
     with pytest.raises(ServerError, match=r"asks to be left alone for (\d+ s|more than a day); run again after that"):
