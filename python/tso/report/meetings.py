@@ -16,7 +16,8 @@ COLUMNS = ("cell", "against", "pairs", "better", "neither", "worse", "win rate",
 def meetings(store: RunStore) -> Meetings | None:
     """The training pairs of unlike cells that were judged; None where there is none.
 
-    As in the fit of the strengths, a pair on which people disagree counts as a tie, and both bad and edits do not count.
+    As in the fit of the strengths, a pair on which people disagree counts as a tie, and both bad does not count, nor a pair
+    whose label is an edit, whatever was said of that.
     """
     counts: dict[tuple[str, str], dict[str, int]] = defaultdict(lambda: dict.fromkeys(("a", "b", "tie"), 0))
     cells = {
