@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,11 @@ def resumed(monkeypatch, *command):
     return train.main(["--quiet", *command])
 
 
-def test_a_run_that_sigterm_ended_goes_on_to_the_same_end(tiny, tmp_path, monkeypatch, capsys):
+def test_a_run_that_sigterm_ended_goes_on_to_the_same_end(tiny, tmp_path, monkeypatch, capsys, request):
     from tso import loop
+
+    # Ray, where it was used in this process before, has left a handler of its own.
+    request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.SIG_DFL)))
 
     def ended(*args):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -41,7 +41,7 @@ def as_tokens(tokens: Any, tokenizer: Any = None) -> Any:
             return _from_offsets(*tokens)
         return _from_rows(_rows(tokens))
     except (pa.ArrowException, OverflowError, TypeError) as error:
-        where = "" if isinstance(tokens, tuple) else _first_odd(tokens)
+        where = _first_odd(tokens) if isinstance(tokens, list) else ""
         raise DataError(f"tokens have to be one list of token ids (or None) per row: {where}{error}") from error
 
 
