@@ -129,7 +129,7 @@ def test_a_signal_ends_a_command_as_ctrl_c_does(tmp_path, place, number):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_signals_that_come_together_do_not_stop_the_cleaning_up(request):
     for number in ENDS:
-        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number)))
+        request.addfinalizer(partial(signal.signal, number, signal.getsignal(number) or signal.SIG_DFL))
     cleaned = []
 
     def work():

@@ -62,7 +62,9 @@ def test_a_run_that_sigterm_ended_goes_on_to_the_same_end(tiny, tmp_path, monkey
     from tso import loop
 
     # Ray, where it was used in this process before, has left a handler of its own.
-    request.addfinalizer(partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.SIG_DFL)))
+    request.addfinalizer(
+        partial(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, signal.SIG_DFL) or signal.SIG_DFL)
+    )
 
     def ended(*args):
         os.kill(os.getpid(), signal.SIGTERM)
