@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tso import arrow_files, fields
 from tso.errors import DataError
 from tso.tables import Chunk, Source
+from tso.texts import lone_surrogate
 from tso.whole import check_place, drafts, target
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
@@ -48,7 +49,7 @@ def check(path: Path, overwrite: bool, hint: str = ", or --overwrite") -> str:
 
 def check_name(path: Path) -> None:
     """Raises DataError for a name that Parquet's library cannot open: it takes UTF-8 alone."""
-    if any("\ud800" <= letter <= "\udfff" for letter in os.path.abspath(path)):
+    if lone_surrogate(os.path.abspath(path)) is not None:  # how Python spells other bytes
         raise DataError(f"{path}: its name, or that of its folder, is not UTF-8, which Parquet needs; rename it")
 
 

@@ -15,6 +15,7 @@ from tso._core import Ledger
 from tso.annotate.queue import Queue, Wanted
 from tso.errors import DataError
 from tso.store import RunStore
+from tso.texts import lone_surrogate
 from tso.verdicts import OTHER
 
 HOLD = 30 * 60.0  # seconds for which a pair is kept for the person who was given it
@@ -95,7 +96,7 @@ class Desk:
     def _check_edit(self, pair: str, answer: str, text: str) -> None:
         if not text.strip():
             raise DataError("the edited answer is empty")
-        if any("\ud800" <= c <= "\udfff" for c in text):
+        if lone_surrogate(text) is not None:
             raise DataError("the edited answer holds half of a character (a lone surrogate); take it out")
         if len(text) > LONGEST_TEXT:
             raise DataError(f"the edited answer has {len(text)} characters; {LONGEST_TEXT} are allowed")
