@@ -25,7 +25,7 @@ KERNELS = ROOT / "kernels" / "tso_kernels"
 FLOORS = (
     ("tso.cli", "tso.__main__"),
     (
-        *("tso.train", "tso.doctor", "tso.clean", "tso.clean_report", "tso.tables", "tso.output"),
+        *("tso.train", "tso.doctor", "tso.clean", "tso.clean_output", "tso.clean_report", "tso.tables", "tso.output"),
         *("tso.people", "tso.annotate", "tso.corrections"),
     ),
     ("tso.loop", "tso.start", "tso.measure"),

@@ -8,23 +8,21 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tso import clean_report, fields
 from tso import output as out
+from tso.clean_output import twins, whole_text, write_both
 from tso.clean_report import Album
 from tso.dedup import Deduped, dedup_pairs, dedup_texts
 from tso.diversity import diversity
 from tso.errors import DataError
-from tso.progress import Advance, Face
-from tso.tables import Chunk, Columns, Files, Lines, Source, Tables, read
-
-_SHOWN = 60  # characters of an example
+from tso.progress import Face
+from tso.tables import Columns, Files, Lines, Source, Tables, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +79,8 @@ def dedup_files(
         found, what = _in_parts(engine, ray_address, work_dir, paths, face, **words, **options)
         source = tables or Files(tuple(paths), len(found.keep))
     face.say(f"{len(found.keep):,} rows compared by {what}, {int(found.keep.sum()):,} stay")
-    album = Album(found, _twins(found), lambda values: _whole_text(values, column)) if report else None
-    lines = _write_both(source, found, output, removed, album, column, face)
+    album = Album(found, twins(found), lambda values: whole_text(values, column)) if report else None
+    lines = write_both(source, found, output, removed, album, column, face)
     if lines:
         shown = [
             {**line, "rows": f"{line['rows']:,}", "share": f"{line['rows'] / len(found.keep):.1%}"} for line in lines
@@ -295,109 +293,11 @@ def _groups(source: Columns, by: str | None) -> tuple[list[Any], list[int]]:
     return keys, found
 
 
-# --- files
-
-
 def _beside(output: Path, overwrite: bool) -> Path:
     suffix = out.check(output, overwrite)
     removed = output.with_name(output.name[: -len(suffix)] + ".removed" + suffix)
     out.check(removed, overwrite)
     return removed
-
-
-@dataclass(slots=True)
-class _Passing:
-    """What is noted of rows as they pass by: where those stood that stay for others, and the few that will be shown."""
-
-    found: Deduped
-    twins: NDArray[np.int64]
-    shown: dict[int, Mapping[str, Any]]
-    advance: Advance
-    noted: NDArray[np.int64] = field(init=False)
-    places: dict[int, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.noted = np.unique(np.concatenate([self.twins[~self.found.keep], np.fromiter(self.shown, np.int64)]))
-
-    def see(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
-        self.advance(len(chunk))
-        first, end = np.searchsorted(self.noted, [chunk.first, chunk.first + len(chunk)])
-        for number in self.noted[first:end].tolist():
-            self.places[number] = chunk.place(number - chunk.first)
-            if number in self.shown:
-                self.shown[number] = chunk.values(number - chunk.first)
-        return {}
-
-    def listed(self, chunk: Chunk, positions: NDArray[np.int64]) -> out.More:
-        """Why rows were taken out, where they stood and, of duplicates, where the row stands that stays for them."""
-        self.advance(len(chunk))
-        numbers = (chunk.first + positions).tolist()
-        columns = (
-            [self.found.reason_names(number) for number in numbers],
-            [chunk.place(position) for position in positions.tolist()],
-            [self.places.get(twin) for twin in self.twins[numbers].tolist()],
-        )
-        return dict(zip(fields.LISTED, columns, strict=True))
-
-
-def _write_both(
-    source: Source, found: Deduped, output: Path, removed: Path, album: Album | None, column: str | None, face: Face
-) -> list[dict[str, Any]]:
-    """What stays and what goes; and in words, by reason, how many went, and an example. The rows pass by twice, and
-    need not fit in memory where their types are known."""
-    gone = np.flatnonzero(~found.keep)
-    _, firsts, counts = np.unique(found.reason[gone], return_index=True, return_counts=True)
-    examples = gone[firsts].tolist()
-    shown: dict[int, Mapping[str, Any]] = {row: {} for row in (*examples, *(album.seen if album else ()))}
-    names = out.whole(removed, output)
-    with face.bar("writing", 2 * len(source), "rows") as advance, names as (list_of_removed, kept):
-        passing = _Passing(found, _twins(found), shown, advance)
-        lost = out.write(kept, source, found.keep, more=passing.see)
-        lost += out.write(list_of_removed, source, ~found.keep, fields.LISTED, more=passing.listed)
-    if lost:
-        face.warn(
-            f"{lost:,} rows hold numbers that JSON does not know (NaN, infinite or above 1.8e308), written as null"
-        )
-    if album is not None:
-        album.see(passing.shown, passing.places)
-    return [
-        {
-            "reason": found.reason_names(number),
-            "rows": count,
-            "for example": passing.places[number],
-            "like": passing.places.get(int(passing.twins[number]), ""),
-            "text": _snippet(passing.shown[number], column),
-        }
-        for count, number in sorted(zip(counts.tolist(), examples, strict=True), reverse=True)
-    ]
-
-
-# --- words
-
-
-def _twins(found: Deduped) -> NDArray[np.int64]:
-    """For each row the first row of its cluster that stays, -1 where that is the row itself or none."""
-    stays = np.flatnonzero(found.keep)[::-1]
-    of_cluster = np.full(len(found.keep), -1, np.int64)
-    of_cluster[found.cluster[stays]] = stays
-    twins = of_cluster[found.cluster]
-    twins[twins == np.arange(len(twins))] = -1
-    return twins
-
-
-def _whole_text(row: Mapping[str, Any], column: str | None) -> str:
-    """What is compared of a row, as text: the column, or all parts of a pair."""
-    if column is None and all(side in row for side in fields.SIDES):
-        parts = [name for name in ("prompt", *fields.SIDES) if row.get(name) is not None]
-        return "\n".join(f"{name}: {fields.as_text(row[name])}" for name in parts)
-    name = column or next((name for name in fields.TEXTS if name in row), None)
-    return fields.as_text(row[name]) if name is not None and row.get(name) is not None else ""
-
-
-def _snippet(row: Mapping[str, Any], column: str | None) -> str:
-    name = column or next((name for name in ("chosen", *fields.TEXTS) if row.get(name)), None)
-    text = " ".join(fields.as_text(row[name]).split()) if name else ""
-    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
 
 def _mean(values: Any) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 
 from tso.config import CorrectSection
 from tso.correct import annotated, recorded, rule
-from tso.correct.base import apply, directed, dispute, strongest
+from tso.correct.base import directed
 from tso.correct.calls import Judge
+from tso.correct.decision import Decision, decide
 from tso.correct.judge import Judged, judge_pairs
-from tso.correct.people import in_force
 from tso.errors import DataError
 from tso.progress import Face
-from tso.records import Correction, Label, Pair, Response, Score
+from tso.records import Correction, Pair, Response, Score
 from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
 
 Encode = Callable[[str], tuple[int, ...]]
@@ -43,55 +44,38 @@ def correct(
     judged = Judged({}, {})
     if judge is not None:
         judged = judge_pairs(store, judge, options, iteration, purpose, given.keys(), face)
-    corrections: list[Correction] = []
-    labels: list[tuple[str, Label]] = []
-    drops: list[tuple[str, str, str]] = []
-    edits: list[Response] = []
-    decided: list[tuple[Label, Label]] = []
-    ties = 0
-    next_id = store.free_response_id()
-    used = 0
+    ids = count(store.free_response_id())
+    decisions: list[Decision] = []
     for pair in pairs:
         machines = [_by_rule(pair, scores, options)] if options.rule else []
         machines += [judged.corrections[pair.id]] if pair.id in judged.corrections else []
-        people = given.pop(pair.id, [])
-        used += len(people)
-        # A person has seen the pair as rules and judges left it, in pairs.parquet or the report.
-        seen = apply(pair, strongest(machines) if machines else None, options)
-        basis = replace(pair, label=seen.label) if people and seen.label is not None else pair
-        people = [annotated.oriented(c, basis) for c in people]
-        ruling = in_force([*machines, *people])
-        best = ruling.verdict
-        edited = None
-        if best is not None and best.verdict == "edit" and best.text is not None:
-            edited = next_id + len(edits)
-            edits.append(Response(edited, pair.prompt_id, "human", best.text, encode(best.text), "stop", iteration))
-        outcome = dispute(seen, options) if ruling.disputed else apply(basis, best, options, edited)
-        corrections += [*machines, *people]
-        if outcome.dropped:
-            drops.append((pair.id, outcome.dropped, best.reason if best else ""))
-        if outcome.label is not None and outcome.label != pair.label:
-            labels.append((pair.id, outcome.label))
-        ties += best is not None and best.verdict == "tie"
-        if outcome.label is not None and best is not None and best.verdict in ("keep", "flip"):
-            decided.append((pair.label, outcome.label))
-    late = _too_late(store, given) if purpose == "train" else []
+
+        def edited(text: str, prompt_id: str = pair.prompt_id) -> Response:
+            return Response(next(ids), prompt_id, "human", text, encode(text), "stop", iteration)
+
+        decisions.append(decide(pair, machines, given.pop(pair.id, []), options, edited))
+    late: list[Correction] = []
+    metrics: dict[str, float] = {}
     if purpose == "train":
-        _tell(options, used, late, given, face)
-    counts = Counter(c.verdict for c in corrections)
+        late = _too_late(store, given)
+        _tell(options, decisions, late, given, face)
+        metrics = _metrics(decisions) | judged.metrics
+    said = [c for d in decisions for c in d.said]
     store.commit(
         iteration,
         stage,
         merge(
-            response_rows(edits),
-            _correction_rows(store, iteration, [*corrections, *late]),
-            label_rows(store.next_id("labels", "label_id"), iteration, labels),
-            drop_rows(iteration, stage, "pair", drops),
-            metric_rows(
-                iteration, 0, _metrics(len(corrections), ties, decided) | judged.metrics if purpose == "train" else {}
+            response_rows([d.edit for d in decisions if d.edit]),
+            _correction_rows(store, iteration, [*said, *late]),
+            label_rows(
+                store.next_id("labels", "label_id"),
+                iteration,
+                [(d.pair.id, d.new_label) for d in decisions if d.new_label],
             ),
+            drop_rows(iteration, stage, "pair", [d.drop for d in decisions if d.drop]),
+            metric_rows(iteration, 0, metrics),
         ),
-        info=dict(counts),
+        info=dict(Counter(c.verdict for c in said)),
     )
 
 
@@ -147,8 +131,13 @@ def _too_late(store: RunStore, given: Mapping[str, list[Correction]]) -> list[Co
 
 
 def _tell(
-    options: CorrectSection, used: int, late: Sequence[Correction], given: Mapping[str, list[Correction]], face: Face
+    options: CorrectSection,
+    decisions: Sequence[Decision],
+    late: Sequence[Correction],
+    given: Mapping[str, list[Correction]],
+    face: Face,
 ) -> None:
+    used = sum(c.source == "human" for d in decisions for c in d.said)
     if not (used or given):
         return
     unknown = sum(map(len, given.values())) - len(late)
@@ -185,17 +174,15 @@ def _correction_rows(store: RunStore, iteration: int, corrections: Sequence[Corr
     return {"corrections": (columns, rows)}
 
 
-def _metrics(corrections: int, ties: int, decided: Sequence[tuple[Label, Label]]) -> dict[str, float]:
-    """Counts, and shares of labels that were kept or turned, where there is any to take a share of.
-
-    decided: the first label, and the one in force, of each pair whose verdict in force says which side is better.
-    """
-    ordered = [(before, before.chosen != after.chosen) for before, after in decided if before.chosen is not None]
+def _metrics(decisions: Sequence[Decision]) -> dict[str, float]:
+    """Counts, and shares of labels that were kept or turned, where there is any to take a share of."""
+    settled = [d.settled for d in decisions if d.settled]
+    ordered = [(before, before.chosen != after.chosen) for before, after in settled if before.chosen is not None]
     flips = sum(turned for _, turned in ordered)
     on_prior = [turned for before, turned in ordered if before.source == "prior"]
     counts = {
-        "feedback/corrections": corrections,
-        "feedback/ties": ties,
+        "feedback/corrections": sum(len(d.said) for d in decisions),
+        "feedback/ties": sum(d.is_tie for d in decisions),
         "feedback/flips": flips,
     }
     agreement = {"feedback/agreement": 1 - flips / len(ordered)} if ordered else {}
