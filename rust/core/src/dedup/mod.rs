@@ -14,6 +14,7 @@ mod lsh;
 mod matches;
 mod minhash;
 mod near;
+mod paired;
 mod pairs;
 pub mod parts;
 mod prefix;
@@ -21,7 +22,8 @@ mod sketches;
 mod table;
 mod verify;
 
-pub use pairs::{PairOptions, PairResult, Pairs, Scope, dedup_pairs};
+pub use paired::{PairOptions, Pairs, Scope};
+pub use pairs::{PairResult, dedup_pairs};
 
 use crate::ragged::Texts;
 use crate::run::Stop;

@@ -5,7 +5,7 @@ use super::corpus::Corpus;
 use super::exact::{NONE, Nodes, intern};
 use super::matches::Triple;
 use super::near::{self, Search};
-use super::pairs::{PairOptions, Pairs, Scope};
+use super::paired::{PairOptions, Pairs, Scope};
 use super::{Edge, reason};
 use crate::Result;
 use crate::ragged::Texts;

@@ -10,6 +10,7 @@ mod ngrams;
 mod novelty;
 mod number;
 mod pick;
+mod scored;
 mod scores;
 mod select;
 mod similarity;
@@ -18,6 +19,7 @@ mod workspace;
 
 pub use novelty::novelty;
 pub use pick::{Candidates, PickOptions, Picked, pick_pairs};
-pub use scores::{GroupScores, ORDERS, Options, Scores, diversity, is_small};
+pub use scored::{GroupScores, ORDERS, Options, Scores};
+pub use scores::{diversity, is_small};
 pub use select::{Method, select_diverse};
 pub use similarity::{pair_similarity, repetition};

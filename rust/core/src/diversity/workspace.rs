@@ -2,7 +2,7 @@
 
 use super::bleu::Matched;
 use super::ngrams::{Group, Occurrences, Walk};
-use super::scores::{GroupScores, ORDERS, Options, Scores};
+use super::scored::{GroupScores, ORDERS, Options, Scores};
 use super::similarity::Similarity;
 use super::vendi::{self, Kernel};
 use crate::ragged::Texts;

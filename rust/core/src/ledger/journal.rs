@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
 use super::connect::{connect_reader, connect_writer, lines, seal, writing_flags};
 use super::files::{build, explain};
-use super::lease::forget;
+use super::held::forget;
 use super::role::Role;
 use super::rows::commit;
 use super::schema::{Tables, inspect, lay_down, tables};

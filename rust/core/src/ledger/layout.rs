@@ -255,3 +255,8 @@ fn positions(prompts: &[String], cell: &CellRequest) -> Option<Vec<bool>> {
 fn too_many() -> Error {
     Error::Invalid("a plan of more draws than 64 bits can number".into())
 }
+
+/// The stage whose units are the recorded batches of a plan.
+pub(super) fn sampling(purpose: &str) -> String {
+    format!("sample/{purpose}")
+}

@@ -10,6 +10,7 @@ mod batches;
 mod budgets;
 mod connect;
 mod files;
+mod held;
 mod journal;
 mod layout;
 mod lease;
@@ -22,6 +23,7 @@ mod role;
 mod rows;
 mod schema;
 mod seeds;
+mod units;
 mod work;
 
 pub use batches::choose;

@@ -2,11 +2,12 @@
 //! nothing else. What its draws are is told by `layout.rs`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::journal::Ledger;
-use super::layout::{CellRequest, Plan, PlanRequest};
+use super::layout::{CellRequest, Plan, PlanRequest, sampling};
 use super::names::unknown;
 use super::rows::insert_unit;
 use crate::run::Stop;
@@ -57,6 +58,16 @@ impl Ledger {
             .ok_or_else(|| no_plan(iteration, purpose))
     }
 
+    /// The same, read at the first call only.
+    pub(super) fn planned(&mut self, iteration: i64, purpose: &str) -> Result<Arc<Plan>> {
+        if let Some(plan) = self.work.plan(iteration, purpose) {
+            return Ok(plan);
+        }
+        let plan = Arc::new(self.plan(iteration, purpose)?);
+        self.work.add(&plan);
+        Ok(plan)
+    }
+
     /// The smallest number for a response that no plan has asked for, such as an edited text.
     ///
     /// # Errors
@@ -93,11 +104,6 @@ fn no_plan(iteration: i64, purpose: &str) -> Error {
     Error::Invalid(format!(
         "iteration {iteration} has no plan of draws for {purpose:?} yet"
     ))
-}
-
-/// The stage whose units are the recorded batches of a plan.
-pub(super) fn sampling(purpose: &str) -> String {
-    format!("sample/{purpose}")
 }
 
 /// Refuses an iteration that no run has.

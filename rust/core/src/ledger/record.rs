@@ -2,10 +2,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::held::{give_up, no_batch};
 use super::journal::Ledger;
-use super::layout::Plan;
-use super::lease::give_up;
-use super::plan::sampling;
+use super::layout::{Plan, sampling};
 use super::rows::{insert_unit, refused};
 use crate::{Error, Result};
 
@@ -57,13 +56,6 @@ fn check(plan: &Plan, batch: i64, answers: &[Answer]) -> Result<()> {
             answers[at].token_ids.len()
         ))),
     }
-}
-
-pub(super) fn no_batch(plan: &Plan, batch: i64) -> Error {
-    Error::Invalid(format!(
-        "batch {batch} is not in the plan, which has {} batches from 0",
-        plan.batches()
-    ))
 }
 
 fn insert_answers(conn: &Connection, plan: &Plan, batch: i64, answers: &[Answer]) -> Result<()> {

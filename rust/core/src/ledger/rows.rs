@@ -1,9 +1,8 @@
-//! Writing a unit: all of its rows in one transaction, or none.
+//! Rows of a unit on their way into the store, and the end of the transaction that they are in.
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, ffi, params};
 
-use super::journal::Ledger;
 use super::names::unknown;
 use super::schema::Tables;
 use crate::{Error, Result};
@@ -49,20 +48,6 @@ pub struct Rows {
     pub rows: Vec<Vec<Value>>,
 }
 
-impl Ledger {
-    /// Records a finished unit and its rows in one transaction. Rows may refer to one another in any order.
-    ///
-    /// # Errors
-    /// `Invalid` for an unknown table or column, a value that a column cannot hold, or a NaN; `Conflict` when the unit
-    /// or a row is already there, or a row refers to one that is not; `DiskFull`. Nothing is written then.
-    pub fn write(&mut self, iteration: i64, stage: &str, unit: i64, info: &str, tables: &[Rows]) -> Result<()> {
-        self.writing(|conn, known| {
-            insert_unit(conn, iteration, stage, unit, info)?;
-            tables.iter().try_for_each(|rows| insert_rows(conn, known, rows))
-        })
-    }
-}
-
 /// Adds the row of a unit, or says that it is there already.
 pub(super) fn insert_unit(conn: &Connection, iteration: i64, stage: &str, unit: i64, info: &str) -> Result<()> {
     let added = conn.execute(
@@ -78,7 +63,7 @@ pub(super) fn insert_unit(conn: &Connection, iteration: i64, stage: &str, unit: 
     Ok(())
 }
 
-fn insert_rows(conn: &Connection, known: &Tables, rows: &Rows) -> Result<()> {
+pub(super) fn insert_rows(conn: &Connection, known: &Tables, rows: &Rows) -> Result<()> {
     check_names(known, rows)?;
     let mut statement = conn.prepare_cached(&insert_sql(rows))?;
     for (at, row) in rows.rows.iter().enumerate() {

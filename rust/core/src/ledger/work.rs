@@ -3,15 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::journal::Ledger;
 use super::layout::Plan;
-use crate::Result;
 
 /// By iteration and purpose, the plan and the batch before which all are recorded.
 #[derive(Debug, Default)]
 pub(super) struct Work(HashMap<(i64, String), (Arc<Plan>, i64)>);
 
 impl Work {
+    pub(super) fn plan(&self, iteration: i64, purpose: &str) -> Option<Arc<Plan>> {
+        let found = self.0.get(&(iteration, purpose.to_owned()));
+        found.map(|(plan, _)| Arc::clone(plan))
+    }
+
+    pub(super) fn add(&mut self, plan: &Arc<Plan>) {
+        let request = plan.request();
+        let key = (request.iteration, request.purpose.clone());
+        self.0.insert(key, (Arc::clone(plan), 0));
+    }
+
     /// A batch of the plan before which all are recorded.
     pub(super) fn first_open(&self, iteration: i64, purpose: &str) -> i64 {
         let found = self.0.get(&(iteration, purpose.to_owned()));
@@ -22,18 +31,5 @@ impl Work {
         if let Some((_, first_open)) = self.0.get_mut(&(iteration, purpose.to_owned())) {
             *first_open = batch;
         }
-    }
-}
-
-impl Ledger {
-    /// The plan of an iteration and purpose, read at the first call.
-    pub(super) fn planned(&mut self, iteration: i64, purpose: &str) -> Result<Arc<Plan>> {
-        let key = (iteration, purpose.to_owned());
-        if let Some((plan, _)) = self.work.0.get(&key) {
-            return Ok(Arc::clone(plan));
-        }
-        let plan = Arc::new(self.plan(iteration, purpose)?);
-        self.work.0.insert(key, (Arc::clone(&plan), 0));
-        Ok(plan)
     }
 }

@@ -7,6 +7,7 @@
 mod file;
 mod front;
 mod members;
+mod rows;
 mod segment;
 mod tokens;
 
@@ -168,7 +169,7 @@ impl Index {
             .collect();
         let (edges, uncompared) = self.search(texts, first, stop)?;
         let segment = Segment {
-            codes: segment::codes(texts, &of_row, &self.members, self.rows()),
+            codes: rows::codes(texts, &of_row, &self.members, self.rows()),
             groups: (0..texts.rows()).map(group).collect(),
             edges: self.in_rows(&of_row, &edges),
         };
@@ -274,9 +275,7 @@ impl Index {
         let (segment, ids, at) = file.read(at)?;
         let first = self.members.len() as u32;
         let bad = |detail: &str| file.bad(detail);
-        let of_row = segment
-            .members(&ids, at, &mut self.members, &self.of_row)
-            .map_err(bad)?;
+        let of_row = rows::members(&segment, &ids, at, &mut self.members, &self.of_row).map_err(bad)?;
         let (offsets, nulls) = segment.layout();
         let texts = Ragged::new(Ids::U32(&ids), Offsets::I64(&offsets), Some(nulls))?;
         let source = Grown {
