@@ -406,6 +406,7 @@ def test_an_address_without_its_version_is_told_so(server, monkeypatch, reply):
         ("HTTP_PROXY", "foo://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
         ("HTTP_PROXY", "socks5://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
         ("SSL_CERT_FILE", "/nowhere.pem", "https://example.invalid/v1", "cannot read the certificates for https://"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "https://localhost:1/v1", "cannot read the certificates for https://"),
     ],
 )
 def test_a_setting_of_the_environment_that_cannot_be_used_is_named(monkeypatch, variable, value, url, says):

@@ -28,7 +28,8 @@ def connect(endpoint: Endpoint, key: str | None, timeout: float, concurrency: in
             timeout=httpx2.Timeout(timeout),
             limits=httpx2.Limits(max_connections=concurrency),
             follow_redirects=False,  # the key is for this server alone
-            verify=endpoint.base_url.startswith("https"),  # reading certificates takes long, and plain HTTP has none
+            # Reading certificates takes long, and plain HTTP has none. SSL_CERT_FILE counts on this machine too.
+            verify=httpx2.create_ssl_context() if endpoint.base_url.startswith("https") else False,
             trust_env=not _is_loopback(endpoint.base_url),  # no proxy stands between a machine and itself
         )
     except OSError as err:
