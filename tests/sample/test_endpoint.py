@@ -49,6 +49,15 @@ def test_half_an_endpoint_is_refused(options, says):
         endpoint_of(CellSection(name="a", **options))
 
 
+def test_a_key_in_the_place_of_its_variables_name_is_not_repeated():
+    with pytest.raises(ConfigError, match="api_key_env is no name of an environment variable") as told:
+        endpoint_of(CellSection(name="a", model="openai:big", base_url=URL, api_key_env="sk-proj-0123456789"))
+    assert "0123456789" not in str(told.value)
+    with pytest.raises(ConfigError, match="the environment variable that api_key_env names is not set") as told:
+        Endpoint(URL, "big", "hf_abc0123456789").key()
+    assert "0123456789" not in str(told.value)
+
+
 def test_one_endpoint_has_one_key():
     specs = [CellSection(name=n, model="openai:big", base_url=URL, api_key_env=n) for n in ("a", "b")]
     with pytest.raises(ConfigError, match="has another api_key_env in another cell"):
