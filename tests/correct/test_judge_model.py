@@ -103,7 +103,7 @@ def test_resuming_asks_nothing(roomy, by_the_policy):
 
 def test_another_judge_is_another_run(roomy, by_the_policy, capsys):
     said = refused(capsys, *command(roomy, by_the_policy, "correct.judge.model=start", "correct.judge.budget=6"))
-    assert "other settings (correct.judge was" in said
+    assert 'other settings (correct.judge.model was "policy", now "start")' in said
 
 
 def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(roomy, tmp_path, capsys):
