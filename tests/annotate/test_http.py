@@ -263,9 +263,13 @@ def test_only_undecided_pairs(tmp_path):
         columns = ["label_id", "pair_id", "iteration", "source", "chosen", "rejected", "confidence", "weight"]
         rows = {"labels": (columns, [(9, "p01", 1, "rule", None, None, 0.5, 1.0)])}
         ledger.write(1, "x", 0, "{}", rows)
+    both_bad = (1, "p02", 1, "rule", "r", "both_bad", 1.0, None, "")
+    write(run, 1, "correct/train", corrections=[both_bad])
     with Server(run, "--only", "undecided") as server:
         told = turn(server, "ann")[1]
         assert told["item"]["prompt"][0]["content"] == "question 1"
+        told = judge(server.address, "ann", told["item"]["id"], "left")[1]
+        assert told["item"]["prompt"][0]["content"] == "question 2"
         assert judge(server.address, "ann", told["item"]["id"], "left")[1]["item"] is None
 
 

@@ -23,8 +23,8 @@ SCOPE = """
     LEFT JOIN units AS u ON u.iteration = p.iteration AND u.stage = 'correct/train'
     WHERE p.purpose = 'train' AND (?1 IS NULL OR p.iteration = ?1)
       AND NOT EXISTS (SELECT 1 FROM drops AS d WHERE d.kind = 'pair' AND d.id = p.pair_id AND d.stage LIKE 'pair/%')
-      AND (?2 = 'all' OR l.chosen IS NULL OR 'tie' = (SELECT verdict FROM corrections AS c
-          WHERE c.pair_id = p.pair_id AND c.source <> 'human' ORDER BY correction_id DESC LIMIT 1))
+      AND (?2 = 'all' OR l.chosen IS NULL OR (SELECT verdict FROM corrections AS c
+          WHERE c.pair_id = p.pair_id AND c.source <> 'human' ORDER BY correction_id DESC LIMIT 1) IN ('tie', 'both_bad'))
     ORDER BY u.stage IS NOT NULL, p.iteration DESC, p.position
 """
 
