@@ -5,6 +5,7 @@ import re
 import pytest
 from tso.config import CellSection
 from tso.errors import ConfigError
+from tso.sample.connect import is_here
 from tso.sample.endpoint import Endpoint, endpoint_of, endpoints, on_server
 
 URL = "http://localhost:8000/v1"
@@ -62,3 +63,12 @@ def test_one_endpoint_has_one_key():
     specs = [CellSection(name=n, model="openai:big", base_url=URL, api_key_env=n) for n in ("a", "b")]
     with pytest.raises(ConfigError, match="has another api_key_env in another cell"):
         endpoints(specs)
+
+
+def test_which_addresses_are_this_machine():
+    """No proxy of the environment stands before these."""
+    here = ("localhost:8000", "127.0.0.1", "127.1.2.3:1", "[::1]:8000", "0.0.0.0:8000", "[::]")
+    assert all(is_here(f"http://{host}/v1") for host in here)
+    assert not any(
+        is_here(f"http://{host}/v1") for host in ("10.0.0.1", "localhost.example.org", "127.0.0.1.example.org")
+    )
