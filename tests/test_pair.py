@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tso.config import PairSection
 from tso.matrix import win_probability
-from tso.pair import clean_responses, surplus
+from tso.pair import Candidate, _pair, clean_responses, surplus
 from tso.records import Label, Pair, Response
 
 
@@ -48,6 +48,20 @@ def test_what_people_said_is_never_surplus():
     label = Label("human", 1, 2, 0.0, 1.0)
     pairs = [pair(1, "p", 0.9), replace(pair(2, "p", 0.5), label=label), pair(3, "q", 0.8)]
     assert [gone for gone, _, _ in surplus(pairs, 2)] == ["p3"]
+
+
+@pytest.mark.parametrize("p_a", [0.8, 0.5, 0.2])
+def test_a_pair_of_one_id_has_one_order_whichever_answer_came_first(p_a):
+    """What people said of a and b travels to other runs by the pair's id."""
+    one, other = answer(1, ["rain"]), answer(2, ["sun"])
+    found = [
+        _pair(1, [one, other], Candidate(0, 1, p_a, "prior"), 0.5),
+        _pair(1, [replace(other, id=1), replace(one, id=2)], Candidate(1, 0, p_a, "prior"), 0.5),
+    ]
+    assert found[0].id == found[1].id
+    assert [(p.response_a, p.response_b) for p in found] == [(1, 2), (2, 1)]
+    better = None if p_a == 0.5 else 1 if p_a > 0.5 else 2
+    assert [p.label.chosen for p in found] == [better, better and 3 - better]
 
 
 def pair(number, prompt, confidence):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tso.budgets import allowed
 from tso.config import CellSection, Config
-from tso.matrix import EARLIER, decoding_of
+from tso.matrix import EARLIER, decoding_of, longest_answer
 from tso.models import is_gguf
 from tso.records import Decoding
 
@@ -72,8 +72,8 @@ def judge_cost(config: Config) -> Cost:
     judge = config.correct.judge
     pairs = allowed(config.sample.prompts_per_iteration * config.pair.max_pairs, judge.budget)
     calls = 2 * judge.votes * pairs * (1 + judge.retries)
-    longest = max(decoding_of(c, config.sample.max_new_tokens).max_new_tokens for c in config.matrix.cells)
-    return Cost(calls, calls * (config.data.max_prompt_tokens + 2 * longest), calls * judge.max_new_tokens)
+    read = config.data.max_prompt_tokens + 2 * longest_answer(config)
+    return Cost(calls, calls * read, calls * judge.max_new_tokens)
 
 
 def _row(spec: CellSection, one: Cost, config: Config) -> dict[str, str]:

@@ -130,6 +130,12 @@ def decoding_of(spec: CellSection, max_new_tokens: int) -> Decoding:
     )
 
 
+def longest_answer(config: Config) -> int:
+    """Tokens that an answer may have at most, of a cell or to a held-out prompt; people's are as long as they are."""
+    usual = config.sample.max_new_tokens
+    return max(usual, *(decoding_of(spec, usual).max_new_tokens for spec in config.matrix.cells))
+
+
 def _resolve(
     spec: CellSection,
     policies: Sequence[Snapshot],

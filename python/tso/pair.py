@@ -181,6 +181,9 @@ def _pair(iteration: int, clean: Sequence[Response], candidate: Candidate, simil
     sure = max(candidate.p_a, 1 - candidate.p_a)
     chosen, rejected = (first.id, second.id) if sure > 0.5 else (None, None)
     label = Label(candidate.source, chosen, rejected, sure, 1.0)
+    # By their texts, as in the id: in another run a pair of this id has the same a and b, whatever the order of its cells,
+    # so that what people said of a and b there means the same here.
+    a, b = sorted((a, b), key=lambda r: r.text)
     return Pair(pair_id(iteration, a, b), iteration, a.prompt_id, a.id, b.id, similarity, label)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,7 @@ class RunStore:
             if found.get(key) != value:
                 store.close()
                 raise StoreConflict(
-                    f"{folder} holds a run with other settings "
-                    f"({key} was {_short(found.get(key))}, now {_short(value)}); "
+                    f"{folder} holds a run with other settings ({_difference(key, _parsed(found.get(key)), _parsed(value))}); "
                     "restore them to resume it, or choose another run.output_dir"
                 )
         return store
@@ -409,5 +409,23 @@ def _response(rid: int, prompt_id: str, cell: str, text: str, ids: bytes, finish
     return Response(rid, prompt_id, cell, text, tuple(np.frombuffer(ids, dtype="<u4").tolist()), finish, iteration)
 
 
-def _short(value: str | None) -> str:
-    return repr(value if value is None or len(value) <= 60 else value[:57] + "...")
+def _parsed(setting: str | None) -> Any:
+    return None if setting is None else json.loads(setting)
+
+
+def _difference(name: str, was: Any, now: Any) -> str:
+    """The first option within a setting that differs, by name, with both values."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        for key in sorted({*was, *now}):
+            if dumps(was.get(key)) != dumps(now.get(key)):
+                return _difference(f"{name}.{key}", was.get(key), now.get(key))
+    if isinstance(was, list) and isinstance(now, list):
+        for i, (one, other) in enumerate(zip_longest(was, now)):
+            if dumps(one) != dumps(other):
+                return _difference(f"{name}[{i}]", one, other)
+    return f"{name} was {_short(was)}, now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

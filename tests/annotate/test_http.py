@@ -13,6 +13,7 @@ from tso._core import Ledger
 from tso.store import RunStore
 
 from tests.people import ROOT, Server, ask, judge, make_run
+from tests.report.runs import write
 
 pytest.importorskip("uvicorn", reason="the extra annotate is not installed here")
 pytest.importorskip("starlette", reason="the extra annotate is not installed here")
@@ -262,10 +263,46 @@ def test_only_undecided_pairs(tmp_path):
         columns = ["label_id", "pair_id", "iteration", "source", "chosen", "rejected", "confidence", "weight"]
         rows = {"labels": (columns, [(9, "p01", 1, "rule", None, None, 0.5, 1.0)])}
         ledger.write(1, "x", 0, "{}", rows)
+    both_bad = (1, "p02", 1, "rule", "r", "both_bad", 1.0, None, "")
+    write(run, 1, "correct/train", corrections=[both_bad])
     with Server(run, "--only", "undecided") as server:
         told = turn(server, "ann")[1]
         assert told["item"]["prompt"][0]["content"] == "question 1"
+        told = judge(server.address, "ann", told["item"]["id"], "left")[1]
+        assert told["item"]["prompt"][0]["content"] == "question 2"
         assert judge(server.address, "ann", told["item"]["id"], "left")[1]["item"] is None
+
+
+def test_a_pair_that_people_decided_stays_undecided_for_the_others(tmp_path):
+    run = make_run(tmp_path / "run", 1)
+    with Ledger.open(run / "run.sqlite") as ledger:
+        columns = ["label_id", "pair_id", "iteration", "source", "chosen", "rejected", "confidence", "weight"]
+        labels = [(9, "p00", 1, "rule", None, None, 0.5, 1.0), (10, "p00", 1, "human", 1, 2, 1.0, 1.0)]
+        ledger.write(1, "x", 0, "{}", {"labels": (columns, labels)})
+    with Server(run, "--only", "undecided") as server:
+        assert turn(server, "bob")[1]["item"]["prompt"][0]["content"] == "question 0"
+
+
+def test_the_page_of_one_iteration_gives_no_pairs_of_another(tmp_path):
+    run = make_run(tmp_path / "run", 15)
+    more = [(f"p{i}", 2, "train", i, f"q{i - 20}", 2 * (i - 20) + 1, 2 * (i - 20) + 2, 0.0) for i in range(20, 24)]
+    labels = [(i, f"p{i}", 2, "prior", 2 * (i - 20) + 1, 2 * (i - 20) + 2, 0.75, 1.0) for i in range(20, 24)]
+    write(run, 2, "pair/train", pairs=more, labels=labels)
+    with Server(run, "--iteration", "1", "--repeat", "0") as server:
+        told = turn(server, "ann")[1]
+        for _ in range(12):
+            told = judge(server.address, "ann", told["item"]["id"], "tie")[1]
+        assert told["item"]  # stays in hand
+    with Server(run, "--iteration", "2", "--repeat", "0.5") as server:
+        told = turn(server, "ann")[1]
+        assert told["progress"]["left"] == 4
+        while told["item"]:
+            told = judge(server.address, "ann", told["item"]["id"], "tie")[1]
+        assert told["progress"] == {"done": 16, "left": 0, "skipped": 0, "repeated": 2, "agreed": 2}
+    assert {pair for pair, *_ in standing(run)[12:]} == {"p20", "p21", "p22", "p23"}
+    with Server(run, "--iteration", "1", "--repeat", "0") as server:  # the last verdict was on the other iteration
+        back = ask(server.address + "undo", {"annotator": "ann", "request": "back"})[1]["item"]
+        assert back["prompt"][0]["content"] in {f"question {i}" for i in range(4)}
 
 
 def test_it_works_beside_a_run_that_holds_the_store(tmp_path):

@@ -103,7 +103,7 @@ def test_resuming_asks_nothing(roomy, by_the_policy):
 
 def test_another_judge_is_another_run(roomy, by_the_policy, capsys):
     said = refused(capsys, *command(roomy, by_the_policy, "correct.judge.model=start", "correct.judge.budget=6"))
-    assert "other settings (correct.judge was" in said
+    assert 'other settings (correct.judge.model was "policy", now "start")' in said
 
 
 def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(roomy, tmp_path, capsys):
@@ -128,6 +128,13 @@ def test_a_rubric_that_changed_is_refused_and_one_that_is_gone_is_in_the_store(r
         (["correct.judge.model=/nowhere/judge"], "no such folder: /nowhere/judge"),
         (["correct.judge.model=policy", "correct.judge.rubric=/nowhere.txt"], "correct.judge.rubric: cannot read"),
         (["correct.judge.model=start", "correct.judge.max_new_tokens=2000"], "but the model reads 2048"),
+        (
+            [
+                "correct.judge.model=start",
+                "matrix.cells=[{name: a, model: policy}, {name: b, model: policy, max_new_tokens: 950}]",
+            ],
+            "two answers may have 950 each",
+        ),
         (["correct.judge.model=Policy"], "did you mean policy?"),
         (["correct.judge.model=human"], "correct.judge.model='human': a judge is a model, or one of policy, previous,"),
         (["correct.judge.model=policy@1"], "policy, previous, reference, start; policy and previous move with the run"),

@@ -10,6 +10,7 @@ from tso.correct.learn import estimate_noise, learn_strengths
 from tso.correct.learn import judged as contests
 from tso.correct.noise import alike, of_majority
 from tso.correct.stage import correct
+from tso.errors import DataError
 from tso.pair import contradictions
 from tso.progress import Face
 from tso.records import Cell, Decoding, Label, Response
@@ -123,6 +124,20 @@ def test_people_decide_over_a_contradicted_label(store, tmp_path, verdict, chose
         "pa": ("human", 2),
         "pb": ("human", chosen),
     }
+
+
+def test_who_comes_back_to_a_verdict_means_it(store, tmp_path):
+    lines = [said("pa", word, author="ann") for word in ("keep", "flip", "keep")]
+    pairs, _ = judged(store, tmp_path, [*lines, said("pc", "keep"), said("pc", "keep")])
+    assert pairs["pa"].label.chosen == 1
+    assert metrics(store)["feedback/corrections"] == 3 + 3  # a line that stands twice is one
+
+
+def test_recorded_verdicts_are_people_that_a_run_need_not_wait_for(store, tmp_path):
+    with pytest.raises(DataError, match="iteration 1 waits for people"):
+        judged(store, tmp_path, [said("pz", "flip")], wait_for_people=True)
+    pairs, _ = judged(store, tmp_path, [said("pa", "flip")], wait_for_people=True)
+    assert pairs["pa"].label.chosen == 2
 
 
 def test_a_majority_of_people_decides(store, tmp_path):

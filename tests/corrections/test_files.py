@@ -302,6 +302,38 @@ def test_what_argilla_and_label_studio_write_by_themselves(empty):
     ]
 
 
+@pytest.mark.parametrize("changed", [False, True])
+def test_label_studio_gives_back_by_number_whom_it_was_given_by_name(empty, changed):
+    run = everything(copy(empty, "numbered"))
+    before, path = said(run), empty.parent / "numbered.json"
+    export_file(run, path, "labelstudio")
+    tasks = json.loads(path.read_text(encoding="utf-8"))
+    for annotation in (a for task in tasks for a in task["annotations"]):
+        annotation["completed_by"] = 7
+        for result in annotation["result"] if changed else ():
+            result["id"] = "Dx_aB91ISN"  # made there
+    path.write_text(json.dumps(tasks[1:]), encoding="utf-8")
+    done = import_file(run, path, "labelstudio")
+    assert (done.new, done.changed) == ((6, 0) if changed else (0, 0))
+    assert (said(run) == before) is not changed
+
+
+@pytest.mark.parametrize("name", [FILE, f"{FILE}-wal", "config.yaml", "iteration-1/pairs.parquet"])
+def test_an_export_writes_over_no_file_of_the_run(empty, tmp_path, name):
+    run = everything(copy(empty, "spared"))
+    own = run / name
+    own.parent.mkdir(exist_ok=True)
+    own.touch()
+    (tmp_path / "link").symlink_to(own)
+    before = own.read_bytes()
+    for output in (own, tmp_path / "link"):
+        with pytest.raises(DataError, match="is a file of the run itself"):
+            export_file(run, output)
+    assert own.read_bytes() == before
+    for _ in range(2):
+        export_file(run, run / "verdicts.jsonl")
+
+
 def test_our_label_studio_interface_has_the_names_that_are_read_and_is_the_one_of_the_page_of_docs():
     assert f"```xml\n{CONFIG}```" in (ROOT / "docs" / "people.md").read_text("utf-8")
     for name in ("better", "neither", "edit", "left", "right", "prompt"):

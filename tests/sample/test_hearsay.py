@@ -34,6 +34,13 @@ def test_a_key_is_taken_out_however_it_is_spelt(key, inner, outer):
     assert said == f"100% of a\\b & <c>: {HIDDEN}, {HIDDEN} and no more; &lt;d&gt;"
 
 
+@pytest.mark.parametrize("around", ["&{};", "&not{};", "a &amp;{}xyz; b", "&{}{};"])
+def test_a_key_within_what_looks_like_one_escape_goes_with_all_of_it(around):
+    said = Hearsay("keyABCDEF1234").text(around.replace("{}", "%6beyABCDEF1234"))
+    assert HIDDEN in said
+    assert "ABCDEF" not in said
+
+
 @given(st.text(alphabet="ab\\u0061%25&amp;#;x/", max_size=60))
 def test_texts_without_the_key_stay_as_they_are(text):
     assert Hearsay("sk-a-key-of-its-own").text(text) == text

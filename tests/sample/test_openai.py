@@ -406,6 +406,7 @@ def test_an_address_without_its_version_is_told_so(server, monkeypatch, reply):
         ("HTTP_PROXY", "foo://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
         ("HTTP_PROXY", "socks5://me:secret@bar", "http://example.invalid/v1", "names a proxy that cannot be used"),
         ("SSL_CERT_FILE", "/nowhere.pem", "https://example.invalid/v1", "cannot read the certificates for https://"),
+        ("SSL_CERT_FILE", "/nowhere.pem", "https://localhost:1/v1", "cannot read the certificates for https://"),
     ],
 )
 def test_a_setting_of_the_environment_that_cannot_be_used_is_named(monkeypatch, variable, value, url, says):
@@ -506,7 +507,16 @@ def test_a_server_that_breaks_on_stop_strings_is_told_so(server):
         ask.probe(path, Decoding(temperature=0.8, stop=("x",)))
 
 
-def test_a_schema_is_passed_to_a_server_that_takes_one(server):
+@pytest.mark.parametrize(
+    "says",
+    [
+        "unknown: response_format",
+        "This model does not support response format `json_schema`",
+        'Either "json_schema" or "grammar" can be specified, but not both',
+        "Structured outputs are switched off",
+    ],
+)
+def test_a_schema_is_passed_to_a_server_that_takes_one(server, says):
     ask, path, said = answers(server)
     asked = [replace(r, schema={"type": "object"}) for r in REQUESTS[:1]]
     assert ask.sample(path, asked) == said[:1]
@@ -514,7 +524,7 @@ def test_a_schema_is_passed_to_a_server_that_takes_one(server):
 
     def plain(handler):
         known = "response_format" not in handler.sent
-        handler.answer() if known else handler.reply(422, {"error": "unknown: response_format"})
+        handler.answer() if known else handler.reply(422, {"error": says})
 
     server.always = plain
     assert ask.sample(path, asked) == said[:1]

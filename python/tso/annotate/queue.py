@@ -1,8 +1,8 @@
 """Which pairs come up for a person's judgement, and in which order. Reads the store and changes nothing.
 
 In this order: what the person has in hand already, a repeated pair that is due, and pairs that fewer than `per_item`
-people have judged. Pairs whose iteration was not corrected yet come first, since a verdict can
-still reach their training; then the latest iterations.
+people have judged. Pairs whose iteration was not corrected yet come first, since a verdict can still reach their
+training; then the latest iterations. Nothing comes but what is wanted now, save a verdict that was just taken back.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ GAP = 10  # verdicts between a pair and its repetition, while there are other pa
 
 SCOPE = """
     SELECT p.pair_id FROM pairs AS p
-    JOIN labels AS l ON l.label_id = (SELECT max(label_id) FROM labels WHERE pair_id = p.pair_id)
+    JOIN labels AS l ON l.label_id = (SELECT max(label_id) FROM labels WHERE pair_id = p.pair_id AND source <> 'human')
     LEFT JOIN units AS u ON u.iteration = p.iteration AND u.stage = 'correct/train'
     WHERE p.purpose = 'train' AND (?1 IS NULL OR p.iteration = ?1)
       AND NOT EXISTS (SELECT 1 FROM drops AS d WHERE d.kind = 'pair' AND d.id = p.pair_id AND d.stage LIKE 'pair/%')
-      AND (?2 = 'all' OR l.chosen IS NULL OR 'tie' = (SELECT verdict FROM corrections AS c
-          WHERE c.pair_id = p.pair_id AND c.source <> 'human' ORDER BY correction_id DESC LIMIT 1))
+      AND (?2 = 'all' OR l.chosen IS NULL OR (SELECT verdict FROM corrections AS c
+          WHERE c.pair_id = p.pair_id AND c.source <> 'human' ORDER BY correction_id DESC LIMIT 1) IN ('tie', 'both_bad'))
     ORDER BY u.stage IS NOT NULL, p.iteration DESC, p.position
 """
 
@@ -101,7 +101,7 @@ class Queue:
         judged = self._store.query(
             "SELECT pair_id, round, said FROM standing WHERE annotator = ? ORDER BY verdict_id", (annotator,)
         )
-        # What was taken back comes before what was given meanwhile.
+        # What was taken back comes before what was given meanwhile, also where the page is for other pairs now.
         held = self._store.query(
             "SELECT pair_id, round, coalesce((SELECT max(verdict_id) FROM verdicts AS v WHERE v.pair_id = g.pair_id "
             "AND v.annotator = g.annotator AND v.round = g.round), 0) AS undone FROM assignments AS g "
@@ -110,7 +110,11 @@ class Queue:
             "GROUP BY pair_id, round ORDER BY undone DESC, max(assignment) DESC",
             (annotator,),
         )
-        return Mine({(pair, round): said for pair, round, said in judged}, [(pair, round) for pair, round, _ in held])
+        scope = set(self.scope())
+        return Mine(
+            {(pair, round): said for pair, round, said in judged},
+            [(pair, round) for pair, round, undone in held if undone or pair in scope],
+        )
 
     def scope(self) -> list[str]:
         """Ids of the pairs to be judged, in order; read anew when the run has finished something."""
@@ -130,11 +134,13 @@ class Queue:
 
     def _due(self, annotator: str, mine: Mine, more: bool) -> list[tuple[str, int]]:
         """Pairs to be judged once more now, in an order that is the same whenever it is asked for."""
-        again = {pair for pair, round in mine.known if round > 0}
-        owed = int(self._wanted.repeat * len(mine.verdicts) + 1e-9) - len(again)
+        scope = set(self.scope())
+        again = {pair for pair, round in mine.known if round > 0 and pair in scope}
+        verdicts = [pair for pair in mine.verdicts if pair in scope]
+        owed = int(self._wanted.repeat * len(verdicts) + 1e-9) - len(again)
         if owed <= 0:
             return []
-        old = mine.verdicts[:-GAP] if more else mine.verdicts
+        old = verdicts[:-GAP] if more else verdicts
         ready = [pair for pair in old if pair not in again]
         ready.sort(key=lambda pair: hashlib.blake2b(f"{self._seed}\0{annotator}\0{pair}".encode()).digest())
         return [(pair, 1) for pair in ready[:owed]]

@@ -5,7 +5,7 @@ Whose word counts where people disagree is not decided here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from tso.errors import DataError
@@ -34,9 +34,9 @@ def _correction(verdict: Verdict) -> Correction:
     )
 
 
-def require(store: RunStore, iteration: int, pairs: Sequence[Pair]) -> None:
-    """Raises DataError where there are pairs and nobody has judged any of them."""
-    if pairs and not {v.pair_id for v in standing(store)} & {p.id for p in pairs}:
+def require(store: RunStore, iteration: int, pairs: Sequence[Pair], recorded: Collection[str] = ()) -> None:
+    """Raises DataError where there are pairs and nobody has judged any of them. recorded: pair ids of a file's verdicts."""
+    if pairs and not {*recorded, *(v.pair_id for v in standing(store))} & {p.id for p in pairs}:
         raise DataError(
             f"iteration {iteration} waits for people: let them judge its {len(pairs)} pairs (tso annotate {store.folder} "
             f"--iteration {iteration}) and run this again; with correct.wait_for_people=false it goes on without them"

@@ -13,6 +13,7 @@ from tso.config import Config
 from tso.correct import rubric
 from tso.correct.calls import Judge, decoding_of
 from tso.errors import ConfigError, DataError
+from tso.matrix import longest_answer
 from tso.progress import Face
 from tso.records import Message, Prompt
 from tso.sample.base import Sampler, chat
@@ -126,9 +127,10 @@ def _check_room(config: Config, folder: str, text: str, longest: Prompt) -> None
         said = " ".join(str(err).split())
         raise ConfigError(f"correct.judge.model: its chat template refuses the question: {said}") from err
     limit, replies = models.positions(folder), config.correct.judge.max_new_tokens
-    if limit and length + 2 * config.sample.max_new_tokens + replies > limit:
+    answer = longest_answer(config)
+    if limit and length + 2 * answer + replies > limit:
         raise ConfigError(
             f"correct.judge.model: a question about the longest prompt has {length} tokens, two answers may have "
-            f"{config.sample.max_new_tokens} each and the reply {replies}, but the model reads {limit}; "
-            "lower data.max_prompt_tokens or sample.max_new_tokens, or choose another judge"
+            f"{answer} each and the reply {replies}, but the model reads {limit}; "
+            "lower data.max_prompt_tokens, sample.max_new_tokens or that of a cell, or choose another judge"
         )

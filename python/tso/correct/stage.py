@@ -36,11 +36,11 @@ def correct(
     if store.done(iteration, stage):
         return
     pairs = store.pairs(iteration, purpose)
+    given = _recorded(store, options)
     if options.wait_for_people and purpose == "train":
-        annotated.require(store, iteration, pairs)
+        annotated.require(store, iteration, pairs, given.keys())
     responses = store.responses_by_id(s for p in pairs for s in (p.response_a, p.response_b))
     scores = score_answers(store, options.rule, responses.values(), iteration, purpose, face)
-    given = _recorded(store, options)
     judged = Judged({}, {})
     if judge is not None:
         judged = judge_pairs(store, judge, options, iteration, purpose, given.keys(), face)
@@ -108,7 +108,7 @@ def score_answers(
 def _recorded(store: RunStore, options: CorrectSection) -> dict[str, list[Correction]]:
     """People's verdicts by pair id, from the file and from the store, without those that were taken up already."""
     found: dict[str, list[Correction]] = defaultdict(list)
-    for correction in dict.fromkeys(recorded.load(options.recorded)) if options.recorded else ():
+    for correction in _each_once(recorded.load(options.recorded) if options.recorded else ()):
         if not correction.pair_id.startswith("p"):
             raise DataError(f"{options.recorded}: {correction.pair_id!r} is not a pair id of a run; see pairs.parquet")
         found[correction.pair_id].append(correction)
@@ -117,6 +117,11 @@ def _recorded(store: RunStore, options: CorrectSection) -> dict[str, list[Correc
     for correction in annotated.load(store):
         fresh.setdefault(correction.pair_id, []).append(correction)
     return fresh
+
+
+def _each_once(corrections: Sequence[Correction]) -> list[Correction]:
+    """A line that stands twice is one voice, and stands where it stands last: who came back to a verdict means that one."""
+    return list(dict.fromkeys(reversed(corrections)))[::-1]
 
 
 def _as_said(correction: Correction) -> Correction:

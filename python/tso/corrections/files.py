@@ -15,6 +15,7 @@ from tso.verdicts import Verdict, latest, person
 from tso.whole import write_text
 
 FORMATS: dict[str, Format] = {"jsonl": jsonl.FORMAT, "argilla": argilla.FORMAT, "labelstudio": labelstudio.FORMAT}
+OWN = ("config.yaml", "metrics.jsonl", "report.html")  # beside the store, in the run's folder
 TOLD = 5  # faults of a file that are named
 
 
@@ -36,8 +37,17 @@ def export_file(folder: Path, output: Path, kind: str = "jsonl", iteration: int 
         pairs = shown(store, iteration)
     if not pairs:
         raise DataError(f"{folder} has no pairs{f' of iteration {iteration}' if iteration else ''} to export")
+    _spare(folder, output)
     write_text(output, FORMATS[kind].write(pairs))
     return sum(len(p.verdicts if kind == "jsonl" else p.latest) for p in pairs)
+
+
+def _spare(folder: Path, output: Path) -> None:
+    """Raises DataError for a file that is the run's own, or another run's store."""
+    place, run = output.resolve(), folder.resolve()
+    inside = place.is_relative_to(run) and (place.parent != run or place.name in OWN)
+    if place.exists() and (inside or place.name.startswith(FILE)):
+        raise DataError(f"{output} is a file of the run itself, which an export must not write over; give another one")
 
 
 def import_file(folder: Path, path: Path, kind: str = "jsonl", author: str = "imported") -> Imported:

@@ -1,7 +1,8 @@
 """Label Studio: the JSON list of tasks that it imports and exports, a task a pair, with CONFIG as labelling interface.
 
 A choice of `tie` or `both_bad` is that verdict; a text in `edit` makes it an edit of the side that was selected. Label
-Studio knows people by e-mail: a name stands where an address is expected, and has to be one to be imported there.
+Studio takes people by e-mail: a name stands where an address is expected, and has to be one to be imported there. It
+gives them by number, so an annotation that comes back as it went is known by what it says.
 """
 
 from __future__ import annotations
@@ -81,7 +82,21 @@ def _verdicts(task: Mapping[str, Any], pairs: Mapping[str, Shown], author: str) 
     if not all(isinstance(a, dict) and isinstance(a.get("result", []), list) for a in annotations):
         raise DataError("an annotation has to be an object with a list of results")
     kept = [a for a in annotations if not a.get("was_cancelled")]  # cancelled: skipped there
-    return [_verdict(pairs[data["pair_id"]], data, annotation, author) for annotation in kept]
+    shown = pairs[data["pair_id"]]
+    return [_as_it_went(shown, annotation) or _verdict(shown, data, annotation, author) for annotation in kept]
+
+
+def _as_it_went(shown: Shown, annotation: Mapping[str, Any]) -> Verdict | None:
+    """The verdict of the pair that was exported as this annotation, where the file tells its author by number only."""
+    if not isinstance(annotation.get("completed_by"), int):
+        return None
+    came = annotation.get("result", [])
+    for verdict in shown.latest:
+        went = _results(shown, verdict)
+        alike = len(came) == len(went) and all(isinstance(result, dict) for result in came)
+        if alike and all(w.items() <= c.items() for w, c in zip(went, came, strict=True)):
+            return Verdict(shown.pair.id, verdict.annotator, verdict.said, verdict.side, verdict.text)
+    return None
 
 
 def _verdict(shown: Shown, data: Mapping[str, Any], annotation: Mapping[str, Any], author: str) -> Verdict:

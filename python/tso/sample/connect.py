@@ -28,8 +28,9 @@ def connect(endpoint: Endpoint, key: str | None, timeout: float, concurrency: in
             timeout=httpx2.Timeout(timeout),
             limits=httpx2.Limits(max_connections=concurrency),
             follow_redirects=False,  # the key is for this server alone
-            verify=endpoint.base_url.startswith("https"),  # reading certificates takes long, and plain HTTP has none
-            trust_env=not _is_loopback(endpoint.base_url),  # no proxy stands between a machine and itself
+            # Reading certificates takes long, and plain HTTP has none. SSL_CERT_FILE counts on this machine too.
+            verify=httpx2.create_ssl_context() if endpoint.base_url.startswith("https") else False,
+            trust_env=not is_here(endpoint.base_url),  # no proxy stands between a machine and itself
         )
     except OSError as err:
         raise ConfigError(
@@ -43,9 +44,10 @@ def connect(endpoint: Endpoint, key: str | None, timeout: float, concurrency: in
         ) from None
 
 
-def _is_loopback(url: str) -> bool:
+def is_here(url: str) -> bool:
     host = urlsplit(url).hostname or ""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        # 0.0.0.0 is what servers say that they listen on.
+        return host == "localhost" or (at := ipaddress.ip_address(host)).is_loopback or at.is_unspecified
     except ValueError:
         return False

@@ -6,6 +6,7 @@ The key is read from the environment when it is needed and kept nowhere: neither
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -14,6 +15,7 @@ from tso.config import CellSection
 from tso.errors import ConfigError
 
 PREFIX = "openai:"
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,11 @@ class Endpoint:
             return None
         key = os.environ.get(self.api_key_env, "").strip()
         if not key:
+            # A name in small letters may be the key itself, put in the wrong place.
+            named = self.api_key_env if self.api_key_env.isupper() else "that api_key_env names"
             raise ConfigError(
-                f"the environment variable {self.api_key_env} is not set; it has to hold the key of {self.base_url}"
+                f"the environment variable {named} is not set; it has to hold the key of {self.base_url}, and api_key_env "
+                "is its name"
             )
         if not (key.isascii() and key.isprintable()) or " " in key:
             raise ConfigError(
@@ -62,6 +67,11 @@ def endpoint(model: str, base_url: str | None, api_key_env: str | None, where: s
             if value is not None:
                 raise ConfigError(f"{where}{name} is for model: {PREFIX}NAME, not {model!r}")
         return None
+    if api_key_env is not None and not VARIABLE.fullmatch(api_key_env):  # not told, since it may be the key
+        raise ConfigError(
+            f"{where}api_key_env is no name of an environment variable; give the name of the one that holds the key, "
+            "never the key itself"
+        )
     named = model.removeprefix(PREFIX)
     if not named.strip() or base_url is None:
         raise ConfigError(

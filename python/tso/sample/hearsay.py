@@ -47,12 +47,15 @@ class Hearsay:
 
 
 def _places(text: str, plain: str) -> Iterator[tuple[int, int]]:
-    """Where in the text stands what reads as `plain`."""
+    """Where in the text stands what reads as `plain`, with the whole of an escape that holds an end of it."""
     read, starts = _undone(text)
     at = read.find(plain)
     while at >= 0:
-        yield starts[at], starts[at + len(plain)]
-        at = read.find(plain, at + len(plain))
+        end = at + len(plain)
+        while end < len(read) and starts[end] == starts[end - 1]:  # one escape may stand for several characters
+            end += 1
+        yield starts[at], starts[end]
+        at = read.find(plain, end)
 
 
 def _undone(text: str) -> tuple[str, array[int]]:

@@ -28,6 +28,9 @@ SEEDS = (11, 12, 13, 14)
 # the address or the model.
 OF_ONE_QUESTION = (400, 413, 422, 451)
 
+# How servers name what they will not take of a schema.
+OF_A_SCHEMA = ("response format", "json schema", "structured output", "grammar")
+
 
 class Unanswered(ServerError):
     """A question to which a server that is well has no answer. `why`: what it said."""
@@ -97,7 +100,8 @@ async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
             route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how)
         )
     except Refused as err:
-        if request.schema is None or "response_format" not in err.said:
+        said = err.said.lower().replace("_", " ")
+        if request.schema is None or not any(word in said for word in OF_A_SCHEMA):
             raise
     return await ask(client, replace(request, schema=None), dialect)
 
