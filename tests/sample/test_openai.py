@@ -530,6 +530,18 @@ def test_a_schema_is_passed_to_a_server_that_takes_one(server, says):
     assert ask.sample(path, asked) == said[:1]
 
 
+def test_a_refused_schema_is_not_passed_again(server):
+    ask, path, said = answers(server, limits=replace(QUICK, concurrency=1))
+
+    def plain(handler):
+        known = "response_format" not in handler.sent
+        handler.answer() if known else handler.reply(400, {"error": "unknown: response_format"})
+
+    server.always = plain
+    assert ask.sample(path, [replace(r, schema={"type": "object"}) for r in REQUESTS]) == said
+    assert len([sent for sent in chats(server) if "response_format" in sent]) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [("", "gives empty answers"), ("tea " * 60, "does not keep to max_tokens")],

@@ -84,6 +84,7 @@ class Client:
         self.endpoint = endpoint
         self.tell = tell
         self.limits = limits
+        self.takes_schemas = True  # until one was refused
         self.stopped = False  # set: calls under way come to their end, and no new attempt is begun
         self._gate = asyncio.Semaphore(limits.concurrency)
         self._quiet_until = 0.0  # loop time before which the server asked not to be called
@@ -97,17 +98,17 @@ class Client:
     async def __aexit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         await self._http.aclose()
 
-    async def call(self, path: str, body: Any, read: Callable[[Any], T]) -> T:
-        """POST `body`, or GET where it is None, and what `read` makes of the JSON that comes back.
+    async def call(self, path: str, body: Callable[[], Any] | None, read: Callable[[Any], T]) -> T:
+        """POST `body`, made when its turn comes, or GET where it is None, and what `read` makes of the JSON that comes back.
 
         `read` raises Broken for an answer to ask for again. Raises Refused, or ServerError when all attempts have failed.
         """
         async with self._gate:
-            attempt = 0
+            attempt, sent = 0, body() if body else None
             while not self.stopped:
                 attempt += 1
                 try:
-                    return read(await self._attempt(path, body))
+                    return read(await self._attempt(path, sent))
                 except Broken as err:
                     if attempt > self.limits.retries:
                         raise GaveUp(self._gave_up(attempt, str(err)), str(err)) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tso.errors import ModelError, ServerError
 from tso.records import Decoding, Message, Prompt
@@ -93,17 +94,22 @@ def _same(asked: str, told: str) -> bool:
 
 
 async def ask(client: Client, request: Request, dialect: Dialect) -> Reply:
-    """One answer, by as many attempts as it takes. A schema is passed on to servers that take one."""
-    how = request.decoding
+    """One answer, by as many attempts as it takes. A schema is passed on until the server has refused one."""
+    how, sent = request.decoding, request
+
+    def made() -> Any:
+        nonlocal sent
+        sent = request if client.takes_schemas else replace(request, schema=None)
+        return body(client.endpoint, sent, dialect)
+
     try:
-        return await client.call(
-            route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how)
-        )
+        return await client.call(route(how), made, lambda payload: read(payload, how))
     except Refused as err:
         said = err.said.lower().replace("_", " ")
-        if request.schema is None or not any(word in said for word in OF_A_SCHEMA):
+        if sent.schema is None or not any(word in said for word in OF_A_SCHEMA):
             raise
-    return await ask(client, replace(request, schema=None), dialect)
+    client.takes_schemas = False
+    return await ask(client, request, dialect)
 
 
 async def answer(client: Client, request: Request, dialect: Dialect) -> Reply:
@@ -232,7 +238,7 @@ async def _stopping(client: Client, dialect: Dialect, how: Decoding) -> None:
     # Read as if nothing had been asked to stop, for our own reading would cut the answer there.
     try:
         reply = await client.call(
-            route(how), body(client.endpoint, request, dialect), lambda payload: read(payload, how)
+            route(how), lambda: body(client.endpoint, request, dialect), lambda payload: read(payload, how)
         )
     except ServerError as err:
         raise ModelError(
