@@ -78,6 +78,23 @@ def test_pairs_by_their_columns_conversations_too(run, tmp_path):
     assert read(tmp_path / "b.jsonl") == rows[:2]
 
 
+@pytest.mark.parametrize("form", ["apart", "implicit", "twice"])
+def test_a_long_prompt_makes_no_answers_alike_wherever_it_is_told(run, tmp_path, form):
+    ask = {"role": "user", "content": LONG}
+    sides = [
+        ({"role": "assistant", "content": a}, {"role": "assistant", "content": b})
+        for a, b in product(["one", "six"], ["two", "nine"])
+    ]
+    begin = [] if form == "apart" else [ask]
+    prompt = {"apart": {"prompt": [ask]}, "implicit": {}, "twice": {"prompt": LONG}}[form]
+    rows = [{**prompt, "chosen": [*begin, a], "rejected": [*begin, b]} for a, b in sides]
+    lines(tmp_path / "in.jsonl", [*rows, rows[0]])
+    for more in ((), ("--max-length", "20")):
+        code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".", "--overwrite", *more)
+        assert code == 0, said
+        assert read(tmp_path / "out.jsonl") == rows
+
+
 def test_parquet_keeps_its_types_and_ids_need_no_tokenizer(run, tmp_path):
     table = pa.table(
         {"text": pa.array([[1, 2], [1, 2], [3]], pa.list_(pa.int32())), "n": pa.array([1, 2, None], pa.int16())}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tso import clean_report, fields
+from tso import clean_report, fields, sides
 from tso import output as out
 from tso.clean_output import twins, whole_text, write_both
 from tso.clean_report import Album
@@ -50,8 +50,8 @@ def dedup_files(
 ) -> Outcome:
     """Write the rows that stay to `output` and the others, with their reasons, to a file beside it.
 
-    Rows with `chosen` and `rejected` are pairs (`dedup_pairs`), all others texts of one column (`dedup_texts`); a `column`
-    makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
+    Rows with `chosen` and `rejected` are pairs (`dedup_pairs`, with what conversations of both sides begin with as a part
+    of the prompt), all others texts of one column (`dedup_texts`); a `column` makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
     a page with examples is written beside the output.
 
     With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`), with "disk"
@@ -189,7 +189,7 @@ def _dedup(
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
     if column is None and _are_pairs(source):
-        columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
+        columns = sides.columns(*(source.column(name) for name in ("prompt", *fields.SIDES)))
         parts = [_ids(part, source, tokenizer, face) for part in columns]
         without = _without(parts)
         more = f", {without:,} of them without one of the three and so left as they are" if without else ""
@@ -248,24 +248,6 @@ def _ids(column: Any, source: Columns, tokenizer: Any, face: Face) -> Any:
 
     with face.bar("tokenising", len(column), "texts") as advance:
         return encode(fields.as_texts(column, source.place), tokenizer, advance)
-
-
-def _prompts(source: Columns) -> Any:
-    """The column prompt; without one, what the conversations of both sides begin with."""
-    prompts = source.column("prompt")
-    if any(prompt is not None for prompt in fields.values(prompts)):
-        return prompts
-    sides = (fields.values(source.column(side)) for side in fields.SIDES)
-    return [_shared(chosen, rejected) for chosen, rejected in zip(*sides, strict=True)]
-
-
-def _shared(chosen: Any, rejected: Any) -> Any:
-    if not (isinstance(chosen, list) and isinstance(rejected, list)):
-        return [] if isinstance(chosen, list) or isinstance(rejected, list) else ""
-    count = next(
-        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
-    )
-    return chosen[:count]
 
 
 def _scores(source: Columns, name: str) -> list[float]:
