@@ -150,8 +150,14 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
-    past = _history(read(history, face, "--history"), source, name, tokenizer, face) if history else None
-    scores = dict(diversity(_tokens(source, name, tokenizer, face), groups, history=past, **options))
+    earlier = read(history, face, "--history") if history else None
+    past = None if earlier is None else _history(earlier, source, name, tokenizer, face)
+    tokens = _tokens(source, name, tokenizer, face)
+    with (
+        fields.odd_ids_named([tokens], source.place),
+        fields.odd_ids_named([] if past is None else [past], (earlier or source).place),
+    ):
+        scores = dict(diversity(tokens, groups, history=past, **options))
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
@@ -193,13 +199,15 @@ def _dedup(
         parts = [_ids(part, source, tokenizer, face) for part in columns]
         without = _without(parts)
         more = f", {without:,} of them without one of the three and so left as they are" if without else ""
-        return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
+        with fields.odd_ids_named(parts, source.place):
+            return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
     name = column or fields.text_column(source.names())
     tokens = _tokens(source, name, tokenizer, face)
-    found = dedup_texts(tokens, keep=keep, **options)
+    with fields.odd_ids_named([tokens], source.place):
+        found = dedup_texts(tokens, keep=keep, **options)
     return found, _by(name, tokens.null_count if hasattr(tokens, "type") else tokens.count(None))
 
 
