@@ -117,6 +117,17 @@ def test_kinds_that_a_file_does_not_take_are_said_so(run, tmp_path, engine):
     assert pq.read_table(tmp_path / "far.parquet")["more"].type == pa.timestamp("ms")
 
 
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_part_that_is_always_null_goes_through(run, tmp_path, engine):
+    """As of messages of which none calls a tool."""
+    said = pa.array([[{"role": "user", "calls": None}] * 2] * 3)
+    table = pa.table({"text": pa.array([[1], [1], [2]]), "messages": said, "one": pa.array([{"calls": None}] * 3)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    code, told = run("dedup", "in.parquet", "-o", "out.parquet", "--column", "text", "--engine", engine)
+    assert code == 0, told
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == table.take([0, 2]).to_pylist()
+
+
 def test_what_json_does_not_know_is_null(run, tmp_path):
     rows = '{"text": "one", "n": [1e400, {"a": -1e400}, 1.5]}\n{"text": "one", "n": NaN}\n{"text": "two", "n": 2}\n'
     (tmp_path / "in.jsonl").write_text(rows)

@@ -222,12 +222,17 @@ def _table(batch: Any, columns: More, schema: Any, names: Sequence[str]) -> Any:
         found = [
             pa.array(columns[field.name], field.type)
             if field.name in names
-            else batch.column(field.name).cast(field.type)
+            else _of_type(batch.column(field.name), field.type)
             if field.name in batch.schema.names
             else pa.nulls(len(batch), field.type)
             for field in whole
         ]
         return pa.Table.from_arrays(found, schema=whole)
+
+
+def _of_type(column: Any, kind: Any) -> Any:
+    # Arrow's cast spoils lists of structs with a part that is always null, also where there is nothing to cast.
+    return column if column.type == kind else column.cast(kind)
 
 
 def _write_groups(path: Path, tables: Iterable[Any], schema: Any) -> None:
