@@ -548,3 +548,12 @@ def test_a_link_to_a_folder_is_not_left_out_in_silence(run, tmp_path, engine):
     (tmp_path / "in" / "link").rename(tmp_path / "in" / ".link")
     (tmp_path / "in" / "other.jsonl").symlink_to(tmp_path / "elsewhere" / "rows.jsonl")
     assert "2 rows compared" in run("dedup", "in", "-o", "p.jsonl", "--engine", engine)[1]
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_file_without_any_row_is_told_why(run, tmp_path, engine):
+    (tmp_path / "in.jsonl").write_text("nine ten\n" * 3)
+    code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--engine", engine)
+    assert code == 2
+    assert "no row in in.jsonl" in said
+    assert "in.jsonl line 1: not JSON" in said

@@ -293,6 +293,16 @@ def test_global_scope_needs_prompts_that_match():
         dedup_pairs(prompts, *sides, scope=None)
 
 
+def test_masked_entries_are_no_numbers():
+    masked = np.ma.array([1, 9], mask=[False, True])
+    for options in ({"keep": masked}, {"keep": masked * 1.5}, {"groups": masked}):
+        with pytest.raises(DataError, match="masked entries"):
+            dedup_texts([[1], [1]], **options)
+    with pytest.raises(DataError, match="token ids hold masked entries"):
+        dedup_texts((masked, np.array([0, 1, 2])))
+    assert dedup_texts([[1], [1]], keep=np.ma.array([1, 9])).keep.tolist() == [False, True]
+
+
 def test_near_prompts_hide_no_contradiction():
     """Both orders match, the opposite one to the token, and the prompts are less similar than the sides are."""
     prompts = [[1, 2, 3, 4], [1, 2, 3, 5]]

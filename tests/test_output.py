@@ -138,6 +138,11 @@ def test_what_json_does_not_know_is_null(run, tmp_path):
         assert not {"NaN", "Infinity"} & set((tmp_path / name).read_text().replace("]", " ").split())
     assert read(tmp_path / "out.jsonl") == [{"text": "one", "n": [None, {"a": None}, 1.5]}, {"text": "two", "n": 2}]
     assert read(tmp_path / "out.removed.jsonl")[0]["n"] is None
+    deep = "[" * 600 + "NaN" + "]" * 600
+    (tmp_path / "deep.jsonl").write_text(f'{{"text": "one", "n": {deep}}}\n')
+    code, said = run("dedup", "deep.jsonl", "-o", "deeper.jsonl", "--tokenizer", ".")
+    assert (code, "nested too deeply" in said) == (2, True)
+    assert not (tmp_path / "deeper.jsonl").exists()
     lines(tmp_path / "one.jsonl", [{"text": [1]}])
     assert run("diversity", "one.jsonl", "-o", "scores.jsonl")[0] == 0
     assert "NaN" not in (tmp_path / "scores.jsonl").read_text()

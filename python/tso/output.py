@@ -155,7 +155,12 @@ def _line(row: Mapping[str, Any]) -> tuple[bytes, bool]:
     except DataError:
         raise
     except ValueError:  # of json, for such a number
-        return _json(_finite(row)), False
+        try:
+            return _json(_finite(row)), False
+        except RecursionError as err:
+            raise DataError(
+                "a row with a number that JSON does not know is nested too deeply to be mended; take it out"
+            ) from err
 
 
 def _json(row: Any) -> bytes:

@@ -160,7 +160,8 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     """From the facts of all pieces in order. Raises DataError for what cannot be compared, and for pairs."""
     used = [fact for fact in facts if fact.count]
     if not used:
-        raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
+        bad = next((f" ({fact.bad[0]})" for fact in facts if fact.bad), "")
+        raise DataError(f"no row in {', '.join(map(str, paths))}{bad}; {rows.ACCEPTED}")
     without = next((fact.without for fact in used if fact.without), None)
     if score is not None and without is not None:
         raise fields.no_score(score, without)
