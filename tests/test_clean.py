@@ -454,6 +454,10 @@ def test_groups_are_told_apart_by_kind_and_keep_their_values(run, tmp_path):
     lines(tmp_path / "by.jsonl", [{"text": "t", "jaccard": 1}])
     said = run("diversity", "by.jsonl", "--by", "jaccard", "--tokenizer", ".", "-o", "p.jsonl")[1]
     assert "the scores have a column of that name" in said
+    code, said = run(
+        "diversity", "in.jsonl", "--by", "key", "-o", "q.parquet"
+    )  # and without a tokenizer: it comes first
+    assert (code, "do not fit one Parquet table" in said) == (2, True)
 
 
 @pytest.mark.parametrize("engine", ["local", "disk"])

@@ -230,6 +230,8 @@ def test_what_can_be_known_before_the_work_is_said_before_it(run, tmp_path, engi
     monkeypatch.setattr("tso.engine.dedup_blocks", compared)
     for source, output in (("own.jsonl", "o.jsonl"), ("own.parquet", "o.jsonl"), ("own.parquet", "o.parquet")):
         assert "have a column 'duplicate_of' already" in run("dedup", source, "-o", output, *words)[1]
+    pq.write_table(pa.table({"text": ["one", "two"], "picture": [b"", None]}), tmp_path / "bytes.parquet")
+    assert "type bytes has no form in JSON" in run("dedup", "bytes.parquet", "-o", "o.jsonl", *words)[1]
     assert "File name too long" in run("dedup", "in.jsonl", "-o", "n" * 255 + ".jsonl", *words)[1]
 
     def refused(path, *args, **options):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,10 @@ def _check_schema(source: Source | None, output: Path) -> None:
         return
     if isinstance(source, Lines | Tables):
         fields.check_free(source.names())
-    if output.name.lower().endswith(".parquet") and (schema := source.schema()) is not None:
+    if not output.name.lower().endswith(".parquet"):
+        if isinstance(source, Tables):
+            out.check_json(next(source.chunks()))
+    elif (schema := source.schema()) is not None:
         out.check_schema(schema)
 
 
@@ -150,6 +153,7 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
+    _check_scores(output, by, keys, diversity([[0]], history=[[0]] if history else None, **options))
     earlier = read(history, face, "--history") if history else None
     past = None if earlier is None else _history(earlier, source, name, tokenizer, face)
     tokens = _tokens(source, name, tokenizer, face)
@@ -162,8 +166,6 @@ def diversity_of_files(
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
         columns = {score: values.tolist() for score, values in scores.items() if score != "group"}
-        if by in columns:
-            raise DataError(f"--by {by}: the scores have a column of that name; rename yours")
         columns = {by or "group": keys, **columns}
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         with out.whole(output) as (draft,):
@@ -173,6 +175,16 @@ def diversity_of_files(
             face.warn(f"{odd:,} values of {by!r} are numbers that JSON does not know, written as null")
         face.say(f"scores of each group: {output}")
     return scores
+
+
+def _check_scores(output: Path | None, by: str | None, keys: Sequence[Any], names: Iterable[str]) -> None:
+    """What would not fit the file of scores is said before the work."""
+    if output is None:
+        return
+    if by is not None and by != "group" and by in names:
+        raise DataError(f"--by {by}: the scores have a column of that name; rename yours")
+    if output.name.lower().endswith(".parquet"):
+        out.check_column(keys)
 
 
 # --- columns

@@ -71,6 +71,21 @@ def check_schema(schema: Any) -> None:
         pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
 
 
+def check_column(values: Sequence[Any]) -> None:
+    """Raises DataError where values cannot be a column of a Parquet file."""
+    import pyarrow as pa
+
+    with fields.one_table():
+        table = pa.table({"": pa.array(values)})
+    check_schema(table.schema)
+
+
+def check_json(chunk: Chunk) -> None:
+    """Raises DataError where rows of a table cannot be written as JSON, of which the first ones mostly tell."""
+    for row in arrow_files.as_python(chunk.rows):
+        _line(row)
+
+
 def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Raises DataError where an output would be in the place of an input or another output, or be read with the inputs
     the next time."""
