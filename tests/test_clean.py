@@ -561,3 +561,11 @@ def test_a_file_without_any_row_is_told_why(run, tmp_path, engine):
     assert code == 2
     assert "no row in in.jsonl" in said
     assert "in.jsonl line 1: not JSON" in said
+
+
+def test_pairs_without_prompts_are_told(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"chosen": f"{LONG} one", "rejected": f"{LONG} nine"}] * 2)
+    said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".")[1]
+    assert "warning: no row tells a prompt" in said
+    lines(tmp_path / "in.jsonl", [{"prompt": LONG, "chosen": "one", "rejected": "nine"}] * 2)
+    assert "warning" not in run("dedup", "in.jsonl", "-o", "p.jsonl", "--tokenizer", ".")[1]

@@ -208,6 +208,10 @@ def _dedup(
         keep = _scores(source, keep)
     if column is None and _are_pairs(source):
         columns = sides.columns(*(source.column(name) for name in ("prompt", *fields.SIDES)))
+        if isinstance(columns[0], list) and not any(columns[0]):
+            face.warn(
+                "no row tells a prompt: all are taken for answers to one, and what sides begin with for a part of the answer"
+            )
         parts = [_ids(part, source, tokenizer, face) for part in columns]
         without = _without(parts)
         more = f", {without:,} of them without one of the three and so left as they are" if without else ""
