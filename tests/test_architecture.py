@@ -55,6 +55,7 @@ FLOORS = (
         *(
             "tso.caches",
             "tso.fields",
+            "tso.sides",
             "tso.arrow_files",
             "tso.whole",
             "tso.parts",

@@ -78,6 +78,23 @@ def test_pairs_by_their_columns_conversations_too(run, tmp_path):
     assert read(tmp_path / "b.jsonl") == rows[:2]
 
 
+@pytest.mark.parametrize("form", ["apart", "implicit", "twice"])
+def test_a_long_prompt_makes_no_answers_alike_wherever_it_is_told(run, tmp_path, form):
+    ask = {"role": "user", "content": LONG}
+    sides = [
+        ({"role": "assistant", "content": a}, {"role": "assistant", "content": b})
+        for a, b in product(["one", "six"], ["two", "nine"])
+    ]
+    begin = [] if form == "apart" else [ask]
+    prompt = {"apart": {"prompt": [ask]}, "implicit": {}, "twice": {"prompt": LONG}}[form]
+    rows = [{**prompt, "chosen": [*begin, a], "rejected": [*begin, b]} for a, b in sides]
+    lines(tmp_path / "in.jsonl", [*rows, rows[0]])
+    for more in ((), ("--max-length", "20")):
+        code, said = run("dedup", "in.jsonl", "-o", "out.jsonl", "--tokenizer", ".", "--overwrite", *more)
+        assert code == 0, said
+        assert read(tmp_path / "out.jsonl") == rows
+
+
 def test_parquet_keeps_its_types_and_ids_need_no_tokenizer(run, tmp_path):
     table = pa.table(
         {"text": pa.array([[1, 2], [1, 2], [3]], pa.list_(pa.int32())), "n": pa.array([1, 2, None], pa.int16())}
@@ -437,6 +454,10 @@ def test_groups_are_told_apart_by_kind_and_keep_their_values(run, tmp_path):
     lines(tmp_path / "by.jsonl", [{"text": "t", "jaccard": 1}])
     said = run("diversity", "by.jsonl", "--by", "jaccard", "--tokenizer", ".", "-o", "p.jsonl")[1]
     assert "the scores have a column of that name" in said
+    code, said = run(
+        "diversity", "in.jsonl", "--by", "key", "-o", "q.parquet"
+    )  # and without a tokenizer: it comes first
+    assert (code, "do not fit one Parquet table" in said) == (2, True)
 
 
 @pytest.mark.parametrize("engine", ["local", "disk"])
@@ -488,3 +509,63 @@ def test_what_a_message_says_does_not_pass_for_the_next_message(run, tmp_path, e
     assert read(tmp_path / "o.jsonl") == rows[:3]
     code, said = run("diversity", "in.jsonl", "--by", "text", "--tokenizer", ".")
     assert "3 groups" in said
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+@pytest.mark.parametrize("odd", [[1, -1], [2**32], [1, None], [True], [1, "a"], [1, 1.5]])
+def test_a_row_with_something_else_than_ids_is_named(run, tmp_path, engine, odd):
+    lines(tmp_path / "in.jsonl", [{"text": [1, 2]}, {"text": None}, {"text": odd}])
+    code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--engine", engine)
+    assert (code, said.count("\n")) == (2, 1)
+    assert said.startswith("error: in.jsonl line 3 holds something else than token ids")
+    assert "in.jsonl line 3 holds" in run("diversity", "in.jsonl")[1]
+    lines(tmp_path / "sound.jsonl", [{"text": [1, 2]}])
+    assert "in.jsonl line 3 holds" in run("diversity", "sound.jsonl", "--history", "in.jsonl")[1]
+    if all(type(value) is int or value is None for value in odd):
+        pq.write_table(pa.table({"text": [[1, 2], None, odd]}), tmp_path / "in.parquet")
+        said = run("dedup", "in.parquet", "-o", "o.jsonl", "--engine", engine)[1]
+        assert said.startswith("error: in.parquet line 3 holds something else than token ids")
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_prompt_is_not_taken_for_what_is_said_of_it(run, tmp_path, engine):
+    lines(tmp_path / "half.jsonl", [{"prompt": "one", "chosen": "two"}, {"prompt": "one", "chosen": "nine"}])
+    lines(tmp_path / "pairs.jsonl", [{"prompt": "one", "chosen": "two", "rejected": "nine"}])
+    code, said = run("dedup", "half.jsonl", "-o", "o.jsonl", "--tokenizer", ".", "--engine", engine)
+    assert code == 2
+    assert "the rows have prompt, chosen: say with --column which of them is meant" in said
+    said = run("diversity", "pairs.jsonl", "--by", "prompt", "--tokenizer", ".")[1]
+    assert "the rows have prompt, chosen, rejected: say with --column" in said
+    assert run("diversity", "pairs.jsonl", "--by", "prompt", "--column", "chosen", "--tokenizer", ".")[0] == 0
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_link_to_a_folder_is_not_left_out_in_silence(run, tmp_path, engine):
+    for name in ("in", "elsewhere"):
+        (tmp_path / name).mkdir()
+        lines(tmp_path / name / "rows.jsonl", [{"text": [1]}])
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    code, said = run("dedup", "in", "-o", "o.jsonl", "--engine", engine)
+    assert code == 2
+    assert "in/link is a link to a folder, which is not followed" in said
+    assert run("dedup", "in/link", "-o", "o.jsonl", "--engine", engine)[0] == 0
+    (tmp_path / "in" / "link").rename(tmp_path / "in" / ".link")
+    (tmp_path / "in" / "other.jsonl").symlink_to(tmp_path / "elsewhere" / "rows.jsonl")
+    assert "2 rows compared" in run("dedup", "in", "-o", "p.jsonl", "--engine", engine)[1]
+
+
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_file_without_any_row_is_told_why(run, tmp_path, engine):
+    (tmp_path / "in.jsonl").write_text("nine ten\n" * 3)
+    code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--engine", engine)
+    assert code == 2
+    assert "no row in in.jsonl" in said
+    assert "in.jsonl line 1: not JSON" in said
+
+
+def test_pairs_without_prompts_are_told(run, tmp_path):
+    lines(tmp_path / "in.jsonl", [{"chosen": f"{LONG} one", "rejected": f"{LONG} nine"}] * 2)
+    said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--tokenizer", ".")[1]
+    assert "warning: no row tells a prompt" in said
+    lines(tmp_path / "in.jsonl", [{"prompt": LONG, "chosen": "one", "rejected": "nine"}] * 2)
+    assert "warning" not in run("dedup", "in.jsonl", "-o", "p.jsonl", "--tokenizer", ".")[1]

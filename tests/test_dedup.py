@@ -293,6 +293,28 @@ def test_global_scope_needs_prompts_that_match():
         dedup_pairs(prompts, *sides, scope=None)
 
 
+def test_masked_entries_are_no_numbers():
+    masked = np.ma.array([1, 9], mask=[False, True])
+    for options in ({"keep": masked}, {"keep": masked * 1.5}, {"groups": masked}):
+        with pytest.raises(DataError, match="masked entries"):
+            dedup_texts([[1], [1]], **options)
+    with pytest.raises(DataError, match="token ids hold masked entries"):
+        dedup_texts((masked, np.array([0, 1, 2])))
+    assert dedup_texts([[1], [1]], keep=np.ma.array([1, 9])).keep.tolist() == [False, True]
+
+
+def test_near_prompts_hide_no_contradiction():
+    """Both orders match, the opposite one to the token, and the prompts are less similar than the sides are."""
+    prompts = [[1, 2, 3, 4], [1, 2, 3, 5]]
+    good, bad = list(range(10)), [*range(9), 99]
+    found = dedup_pairs(prompts, [good, bad], [bad, good], scope="global", ngram=1, threshold=0.6)
+    assert found.reason.tolist() == [4, 4]
+    assert found.reversed.to_pydict() == {"i": [0], "j": [1], "jaccard": [1.0]}
+    same = dedup_pairs(prompts, [good, good], [bad, bad], scope="global", ngram=1, threshold=0.6)
+    assert same.cluster.tolist() == [0, 0]
+    assert same.edges["jaccard"].to_pylist() == [0.6]
+
+
 def test_columns_of_pairs_have_to_be_equally_long():
     with pytest.raises(DataError, match="rejected has 1 entries for 2 rows"):
         dedup_pairs([[1], [1]], [[1], [1]], [[1]])

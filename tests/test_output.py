@@ -117,6 +117,17 @@ def test_kinds_that_a_file_does_not_take_are_said_so(run, tmp_path, engine):
     assert pq.read_table(tmp_path / "far.parquet")["more"].type == pa.timestamp("ms")
 
 
+@pytest.mark.parametrize("engine", ["local", "disk"])
+def test_a_part_that_is_always_null_goes_through(run, tmp_path, engine):
+    """As of messages of which none calls a tool."""
+    said = pa.array([[{"role": "user", "calls": None}] * 2] * 3)
+    table = pa.table({"text": pa.array([[1], [1], [2]]), "messages": said, "one": pa.array([{"calls": None}] * 3)})
+    pq.write_table(table, tmp_path / "in.parquet")
+    code, told = run("dedup", "in.parquet", "-o", "out.parquet", "--column", "text", "--engine", engine)
+    assert code == 0, told
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == table.take([0, 2]).to_pylist()
+
+
 def test_what_json_does_not_know_is_null(run, tmp_path):
     rows = '{"text": "one", "n": [1e400, {"a": -1e400}, 1.5]}\n{"text": "one", "n": NaN}\n{"text": "two", "n": 2}\n'
     (tmp_path / "in.jsonl").write_text(rows)
@@ -127,6 +138,11 @@ def test_what_json_does_not_know_is_null(run, tmp_path):
         assert not {"NaN", "Infinity"} & set((tmp_path / name).read_text().replace("]", " ").split())
     assert read(tmp_path / "out.jsonl") == [{"text": "one", "n": [None, {"a": None}, 1.5]}, {"text": "two", "n": 2}]
     assert read(tmp_path / "out.removed.jsonl")[0]["n"] is None
+    deep = "[" * 600 + "NaN" + "]" * 600
+    (tmp_path / "deep.jsonl").write_text(f'{{"text": "one", "n": {deep}}}\n')
+    code, said = run("dedup", "deep.jsonl", "-o", "deeper.jsonl", "--tokenizer", ".")
+    assert (code, "nested too deeply" in said) == (2, True)
+    assert not (tmp_path / "deeper.jsonl").exists()
     lines(tmp_path / "one.jsonl", [{"text": [1]}])
     assert run("diversity", "one.jsonl", "-o", "scores.jsonl")[0] == 0
     assert "NaN" not in (tmp_path / "scores.jsonl").read_text()
@@ -214,6 +230,8 @@ def test_what_can_be_known_before_the_work_is_said_before_it(run, tmp_path, engi
     monkeypatch.setattr("tso.engine.dedup_blocks", compared)
     for source, output in (("own.jsonl", "o.jsonl"), ("own.parquet", "o.jsonl"), ("own.parquet", "o.parquet")):
         assert "have a column 'duplicate_of' already" in run("dedup", source, "-o", output, *words)[1]
+    pq.write_table(pa.table({"text": ["one", "two"], "picture": [b"", None]}), tmp_path / "bytes.parquet")
+    assert "type bytes has no form in JSON" in run("dedup", "bytes.parquet", "-o", "o.jsonl", *words)[1]
     assert "File name too long" in run("dedup", "in.jsonl", "-o", "n" * 255 + ".jsonl", *words)[1]
 
     def refused(path, *args, **options):

@@ -105,6 +105,8 @@ def _says_nothing(kind: Any) -> bool:
 def _from_offsets(values: np.ndarray[Any, Any], offsets: np.ndarray[Any, Any]) -> Any:
     import pyarrow as pa
 
+    _check_unmasked("token ids", values)
+    _check_unmasked("offsets", offsets)
     values = _integers("token ids", values)
     offsets = _integers("offsets", offsets)
     if values.dtype not in ID_TYPES:
@@ -162,6 +164,7 @@ def as_ints(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
         given = np.asarray(values)
     except ValueError as error:  # rows of unlike lengths
         raise DataError(f"{name} have to be one integer each: {error}") from error
+    _check_unmasked(name, values)
     return np.ascontiguousarray(_integers(name, given), dtype=np.int64)
 
 
@@ -171,6 +174,7 @@ def as_floats(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
         given = np.asarray(values)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} has to be one number per row: {error}") from error
+    _check_unmasked(name, values)
     if given.ndim != 1:
         raise DataError(f"{name} has to be one number per row, got {given.ndim} dimensions")
     if given.dtype.kind not in "iufb" and given.size > 0:
@@ -178,6 +182,12 @@ def as_floats(name: str, values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
     if given.dtype.kind in "iu" and given.size > 0 and max(-int(given.min()), int(given.max())) > 2**53:
         raise DataError(f"{name} has whole numbers beyond 2**53, which would be rounded; scale them")
     return np.ascontiguousarray(given, dtype=np.float64)
+
+
+def _check_unmasked(name: str, values: Any) -> None:
+    """Raises DataError for a masked array with entries that are masked: what lies beneath would be taken for them."""
+    if np.ma.is_masked(values):
+        raise DataError(f"{name} hold masked entries; fill them, or leave their rows out")
 
 
 def _integers(name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

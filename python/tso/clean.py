@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tso import clean_report, fields
+from tso import clean_report, fields, sides
 from tso import output as out
 from tso.clean_output import twins, whole_text, write_both
 from tso.clean_report import Album
@@ -50,8 +50,8 @@ def dedup_files(
 ) -> Outcome:
     """Write the rows that stay to `output` and the others, with their reasons, to a file beside it.
 
-    Rows with `chosen` and `rejected` are pairs (`dedup_pairs`), all others texts of one column (`dedup_texts`); a `column`
-    makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
+    Rows with `chosen` and `rejected` are pairs (`dedup_pairs`, with what conversations of both sides begin with as a part
+    of the prompt), all others texts of one column (`dedup_texts`); a `column` makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
     a page with examples is written beside the output.
 
     With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`), with "disk"
@@ -104,7 +104,10 @@ def _check_schema(source: Source | None, output: Path) -> None:
         return
     if isinstance(source, Lines | Tables):
         fields.check_free(source.names())
-    if output.name.lower().endswith(".parquet") and (schema := source.schema()) is not None:
+    if not output.name.lower().endswith(".parquet"):
+        if isinstance(source, Tables):
+            out.check_json(next(source.chunks()))
+    elif (schema := source.schema()) is not None:
         out.check_schema(schema)
 
 
@@ -150,14 +153,19 @@ def diversity_of_files(
     source = read(paths, face)
     name = column or fields.text_column(source.names())
     keys, groups = _groups(source, by)
-    past = _history(read(history, face, "--history"), source, name, tokenizer, face) if history else None
-    scores = dict(diversity(_tokens(source, name, tokenizer, face), groups, history=past, **options))
+    _check_scores(output, by, keys, diversity([[0]], history=[[0]] if history else None, **options))
+    earlier = read(history, face, "--history") if history else None
+    past = None if earlier is None else _history(earlier, source, name, tokenizer, face)
+    tokens = _tokens(source, name, tokenizer, face)
+    with (
+        fields.odd_ids_named([tokens], source.place),
+        fields.odd_ids_named([] if past is None else [past], (earlier or source).place),
+    ):
+        scores = dict(diversity(tokens, groups, history=past, **options))
     shown = [{"score": score, "mean": _mean(values)} for score, values in scores.items() if score != "group"]
     face.table(f"{len(keys):,} groups of {name!r}", ("score", "mean"), shown)
     if output is not None:
         columns = {score: values.tolist() for score, values in scores.items() if score != "group"}
-        if by in columns:
-            raise DataError(f"--by {by}: the scores have a column of that name; rename yours")
         columns = {by or "group": keys, **columns}
         table = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         with out.whole(output) as (draft,):
@@ -167,6 +175,16 @@ def diversity_of_files(
             face.warn(f"{odd:,} values of {by!r} are numbers that JSON does not know, written as null")
         face.say(f"scores of each group: {output}")
     return scores
+
+
+def _check_scores(output: Path | None, by: str | None, keys: Sequence[Any], names: Iterable[str]) -> None:
+    """What would not fit the file of scores is said before the work."""
+    if output is None:
+        return
+    if by is not None and by != "group" and by in names:
+        raise DataError(f"--by {by}: the scores have a column of that name; rename yours")
+    if output.name.lower().endswith(".parquet"):
+        out.check_column(keys)
 
 
 # --- columns
@@ -189,17 +207,23 @@ def _dedup(
     if keep not in ("first", "longest"):
         keep = _scores(source, keep)
     if column is None and _are_pairs(source):
-        columns = (_prompts(source), *(source.column(side) for side in fields.SIDES))
+        columns = sides.columns(*(source.column(name) for name in ("prompt", *fields.SIDES)))
+        if isinstance(columns[0], list) and not any(columns[0]):
+            face.warn(
+                "no row tells a prompt: all are taken for answers to one, and what sides begin with for a part of the answer"
+            )
         parts = [_ids(part, source, tokenizer, face) for part in columns]
         without = _without(parts)
         more = f", {without:,} of them without one of the three and so left as they are" if without else ""
-        return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
+        with fields.odd_ids_named(parts, source.place):
+            return dedup_pairs(*parts, keep=keep, **options), f"prompt, chosen and rejected{more}"
     for name in ("scope", "max_length"):
         if options.pop(name, None) is not None:
             raise DataError(f"--{name.replace('_', '-')} is for pairs, and these rows have no chosen and rejected")
     name = column or fields.text_column(source.names())
     tokens = _tokens(source, name, tokenizer, face)
-    found = dedup_texts(tokens, keep=keep, **options)
+    with fields.odd_ids_named([tokens], source.place):
+        found = dedup_texts(tokens, keep=keep, **options)
     return found, _by(name, tokens.null_count if hasattr(tokens, "type") else tokens.count(None))
 
 
@@ -248,24 +272,6 @@ def _ids(column: Any, source: Columns, tokenizer: Any, face: Face) -> Any:
 
     with face.bar("tokenising", len(column), "texts") as advance:
         return encode(fields.as_texts(column, source.place), tokenizer, advance)
-
-
-def _prompts(source: Columns) -> Any:
-    """The column prompt; without one, what the conversations of both sides begin with."""
-    prompts = source.column("prompt")
-    if any(prompt is not None for prompt in fields.values(prompts)):
-        return prompts
-    sides = (fields.values(source.column(side)) for side in fields.SIDES)
-    return [_shared(chosen, rejected) for chosen, rejected in zip(*sides, strict=True)]
-
-
-def _shared(chosen: Any, rejected: Any) -> Any:
-    if not (isinstance(chosen, list) and isinstance(rejected, list)):
-        return [] if isinstance(chosen, list) or isinstance(rejected, list) else ""
-    count = next(
-        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected))
-    )
-    return chosen[:count]
 
 
 def _scores(source: Columns, name: str) -> list[float]:

@@ -40,11 +40,15 @@ def left_out(bad: Sequence[str], count: int) -> list[str]:
 
 
 def text_column(names: Iterable[str]) -> str:
-    """The column to compare where none is named. Raises DataError where no name is known."""
+    """The column to compare where none is named. Raises DataError where no name is known, and where it could be only the
+    prompt of rows that have sides of a pair: it would stand for all of them."""
     names = list(names)
-    for name in TEXTS:
-        if name in names:
-            return name
+    name = next((name for name in TEXTS if name in names), None)
+    sides = [side for side in SIDES if side in names]
+    if name == "prompt" and sides:
+        raise DataError(f"the rows have {', '.join([name, *sides])}: say with --column which of them is meant")
+    if name is not None:
+        return name
     raise DataError(f"no column of text is known by name among {', '.join(names)}; name one with --column")
 
 
@@ -132,6 +136,46 @@ def are_all_ids(places: Mapping[str, str]) -> bool:
             "the other: mend the row, or take it out"
         )
     return bool(places) and "text" not in places
+
+
+@contextmanager
+def odd_ids_named(columns: Iterable[Any], place: Place) -> Iterator[None]:
+    """Names the row where what is done with columns fails for one that holds something else than token ids."""
+    try:
+        yield
+    except DataError as err:
+        bad = [row for column in columns if (row := _first_odd(column)) is not None]
+        if not bad:
+            raise
+        raise DataError(
+            f"{place(min(bad))} holds something else than token ids, which are whole numbers from 0 to 2**32 - 1; mend the "
+            "row, or take it out"
+        ) from err
+
+
+def _first_odd(column: Any) -> int | None:
+    """The first list of a column of token ids that holds something else; None where none does, or it has other rows."""
+    if isinstance(column, list):
+        odd = (isinstance(row, list) and not all(map(_is_id, row)) for row in column)
+        return next((number for number, is_odd in enumerate(odd) if is_odd), None)
+    first = 0
+    for part in getattr(column, "chunks", [column]):
+        if are_ids(part.type) and not _all_ids(part.flatten()):
+            found = _first_odd(part.to_pylist())
+            return None if found is None else first + found
+        first += len(part)
+    return None
+
+
+def _all_ids(values: Any) -> bool:
+    import pyarrow.compute as pc
+
+    bounds = pc.min_max(values).as_py()
+    return not values.null_count and (not len(values) or (bounds["min"] >= 0 and bounds["max"] < 2**32))
+
+
+def _is_id(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**32
 
 
 def check_tokenizer(tokenizer: Any) -> None:

@@ -71,6 +71,21 @@ def check_schema(schema: Any) -> None:
         pq.ParquetWriter(pa.BufferOutputStream(), schema).close()
 
 
+def check_column(values: Sequence[Any]) -> None:
+    """Raises DataError where values cannot be a column of a Parquet file."""
+    import pyarrow as pa
+
+    with fields.one_table():
+        table = pa.table({"": pa.array(values)})
+    check_schema(table.schema)
+
+
+def check_json(chunk: Chunk) -> None:
+    """Raises DataError where rows of a table cannot be written as JSON, of which the first ones mostly tell."""
+    for row in arrow_files.as_python(chunk.rows):
+        _line(row)
+
+
 def apart(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Raises DataError where an output would be in the place of an input or another output, or be read with the inputs
     the next time."""
@@ -155,7 +170,12 @@ def _line(row: Mapping[str, Any]) -> tuple[bytes, bool]:
     except DataError:
         raise
     except ValueError:  # of json, for such a number
-        return _json(_finite(row)), False
+        try:
+            return _json(_finite(row)), False
+        except RecursionError as err:
+            raise DataError(
+                "a row with a number that JSON does not know is nested too deeply to be mended; take it out"
+            ) from err
 
 
 def _json(row: Any) -> bytes:
@@ -222,12 +242,17 @@ def _table(batch: Any, columns: More, schema: Any, names: Sequence[str]) -> Any:
         found = [
             pa.array(columns[field.name], field.type)
             if field.name in names
-            else batch.column(field.name).cast(field.type)
+            else _of_type(batch.column(field.name), field.type)
             if field.name in batch.schema.names
             else pa.nulls(len(batch), field.type)
             for field in whole
         ]
         return pa.Table.from_arrays(found, schema=whole)
+
+
+def _of_type(column: Any, kind: Any) -> Any:
+    # Arrow's cast spoils lists of structs with a part that is always null, also where there is nothing to cast.
+    return column if column.type == kind else column.cast(kind)
 
 
 def _write_groups(path: Path, tables: Iterable[Any], schema: Any) -> None:

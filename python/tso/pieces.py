@@ -160,7 +160,8 @@ def summary(paths: Sequence[Path], facts: Sequence[Facts], column: str | None, s
     """From the facts of all pieces in order. Raises DataError for what cannot be compared, and for pairs."""
     used = [fact for fact in facts if fact.count]
     if not used:
-        raise DataError(f"no row in {', '.join(map(str, paths))}; {rows.ACCEPTED}")
+        bad = next((f" ({fact.bad[0]})" for fact in facts if fact.bad), "")
+        raise DataError(f"no row in {', '.join(map(str, paths))}{bad}; {rows.ACCEPTED}")
     without = next((fact.without for fact in used if fact.without), None)
     if score is not None and without is not None:
         raise fields.no_score(score, without)
@@ -196,20 +197,21 @@ def _no_pairs(facts: Sequence[Facts]) -> None:
 def read(piece: Piece, column: str, tokenizer: Any) -> list[Any]:
     """The block of a piece and what is known of its rows, as `parts.read_block`; ids where there is no tokenizer."""
     if piece.is_table and tokenizer is None and _is_arrow(piece, column):
-        return _read(_column(piece, column), piece, column, None)
+        return _read(_column(piece, column), piece, column, None, piece.place)
     if piece.is_table:
         found, place = _values(piece, column), piece.place
     else:
         rows = [(values.get(column), where) for values, where, problem in piece.rows() if not problem]
         found, place = [value for value, _ in rows], lambda number: rows[number][1]
-    return _read(found if tokenizer is None else fields.as_texts(found, place), piece, column, tokenizer)
+    return _read(found if tokenizer is None else fields.as_texts(found, place), piece, column, tokenizer, place)
 
 
-def _read(found: Any, piece: Piece, column: str, tokenizer: Any) -> list[Any]:
-    try:
-        return read_block(found, tokenizer)
-    except DataError as err:
-        raise DataError(f"{piece.file}, column {column!r}: {err}") from err
+def _read(found: Any, piece: Piece, column: str, tokenizer: Any, place: fields.Place) -> list[Any]:
+    with fields.odd_ids_named([] if tokenizer is not None else [found], place):
+        try:
+            return read_block(found, tokenizer)
+        except DataError as err:
+            raise DataError(f"{piece.file}, column {column!r}: {err}") from err
 
 
 def _is_arrow(piece: Piece, name: str) -> bool:

@@ -96,7 +96,7 @@ def digest(source: Path) -> str:
     with readable(source, "a file or folder"):
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             name = path.relative_to(source)
-            if not path.is_file() or any(part.startswith(".") for part in name.parts):
+            if not path.is_file() or _is_hidden(name):
                 continue
             content = path.read_bytes()
             total.update(f"{name.as_posix()}\0{len(content)}\0".encode())
@@ -117,15 +117,25 @@ def _folder(folder: Path, option: str) -> Iterator[tuple[Path, str]]:
 
 
 def _files(folder: Path, option: str) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if _holds_rows(path.relative_to(folder)) and path.is_file())
+    below = [path for path in folder.rglob("*") if not _is_hidden(path.relative_to(folder))]
+    link = next((path for path in sorted(below) if path.is_symlink() and path.is_dir()), None)
+    if link is not None:  # what lies behind it would be left out without a word, or read twice
+        raise DataError(
+            f"{option}: {link} is a link to a folder, which is not followed; give that folder by its own name, or move the "
+            "link elsewhere"
+        )
+    found = sorted(path for path in below if _holds_rows(path) and path.is_file())
     if not found:
         raise DataError(f"{option}: {folder} holds no .jsonl, .json, .parquet or .arrow file; {ACCEPTED}")
     return found
 
 
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
 def _holds_rows(path: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.parts)
-    return not hidden and path.name not in DESCRIPTIONS and path.name.lower().endswith(SUFFIXES)
+    return path.name not in DESCRIPTIONS and path.name.lower().endswith(SUFFIXES)
 
 
 def _splits(folder: Path) -> Iterator[tuple[Path, str]]:

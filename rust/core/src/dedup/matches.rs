@@ -15,7 +15,8 @@ pub(crate) struct Triple {
     pub rejected: u32,
 }
 
-/// The links found: `i < j`, numbers of distinct pairs; the similarity is that of the least similar part.
+/// The links found: `i < j`, numbers of distinct pairs. The similarity is that of the least similar part; of reversed
+/// ones, that of the less similar sides.
 #[derive(Debug, Default)]
 pub(crate) struct Matches {
     pub forward: Vec<Edge>,
@@ -82,20 +83,20 @@ impl<'a> Matcher<'a> {
         met.dedup();
         for &j in met.iter() {
             let other = self.pairs[j as usize];
-            let forward = self.similarity(pair, other);
-            let reversed = self.similarity(
-                pair,
-                Triple {
-                    chosen: other.rejected,
-                    rejected: other.chosen,
-                    ..other
-                },
-            );
+            let Some(prompt) = self.prompts.between(pair.prompt, other.prompt) else {
+                continue;
+            };
+            // A prompt is as similar in both orders, and would hide which of them fits better.
+            let forward = self.of_sides(pair, other.chosen, other.rejected);
+            let reversed = self.of_sides(pair, other.rejected, other.chosen);
             match (forward, reversed) {
                 (forward, Some(jaccard)) if forward.is_none_or(|same| jaccard > same) => {
                     matches.reversed.push(Edge { i, j, jaccard });
                 }
-                (Some(jaccard), _) => matches.forward.push(Edge { i, j, jaccard }),
+                (Some(same), _) => {
+                    let jaccard = prompt.min(same);
+                    matches.forward.push(Edge { i, j, jaccard });
+                }
                 _ => {}
             }
         }
@@ -120,11 +121,11 @@ impl<'a> Matcher<'a> {
         }
     }
 
-    fn similarity(&self, a: Triple, b: Triple) -> Option<f64> {
-        let prompt = self.prompts.between(a.prompt, b.prompt)?;
-        let chosen = self.sides.between(a.chosen, b.chosen)?;
-        let rejected = self.sides.between(a.rejected, b.rejected)?;
-        Some(prompt.min(chosen).min(rejected))
+    /// The similarity of the less similar sides of a pair and another one, whose sides these are.
+    fn of_sides(&self, pair: Triple, chosen: u32, rejected: u32) -> Option<f64> {
+        let chosen = self.sides.between(pair.chosen, chosen)?;
+        let rejected = self.sides.between(pair.rejected, rejected)?;
+        Some(chosen.min(rejected))
     }
 }
 

@@ -84,13 +84,13 @@ fn degenerate(row: &Row, max_length: Option<usize>) -> u8 {
 /// Some(true) where two pairs match in the same order, Some(false) in the opposite one.
 fn orientation(a: &Row, b: &Row, rules: &Rules) -> Option<bool> {
     let ((p, c, r), (q, d, s)) = (parts(a)?, parts(b)?);
-    let prompts = if rules.global {
+    if rules.global {
         near(p, q, rules.n, rules.threshold)
     } else {
         (p == q).then_some(1.0)
     }?;
     let side = |x: &[u32], y: &[u32]| near(x, y, rules.n, rules.threshold);
-    let both = |x: Option<f64>, y: Option<f64>| Some(x?.min(y?).min(prompts));
+    let both = |x: Option<f64>, y: Option<f64>| Some(x?.min(y?));
     let forward = both(side(c, d), side(r, s));
     let reversed = both(side(c, s), side(r, d));
     match (forward, reversed) {
