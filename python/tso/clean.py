@@ -51,8 +51,9 @@ def dedup_files(
     """Write the rows that stay to `output` and the others, with their reasons, to a file beside it.
 
     Rows with `chosen` and `rejected` are pairs (`dedup_pairs`, with what conversations of both sides begin with as a part
-    of the prompt), all others texts of one column (`dedup_texts`); a `column` makes texts of any row. Text needs a tokenizer, lists of token ids none. `options` go to the function. With `report`
-    a page with examples is written beside the output.
+    of the prompt), all others texts of one column (`dedup_texts`); a `column` makes texts of any row. Text needs a
+    tokenizer, lists of token ids none. `options` go to the function. With `report` a page with examples is written beside
+    the output.
 
     With `engine` "ray" the workers of a Ray cluster read the files and compare texts (see `tso.ray_engine`), with "disk"
     this process does, piece by piece, with what is not at hand in files of `work_dir` (see `tso.disk_engine`); the

@@ -142,8 +142,9 @@ def dedup_pairs(
     1. Degenerate: both sides are the same, at once or once prompt and completion are cut to `max_length` tokens from
        the completion's end, as DPO trainers do. Dropped.
     2. Reversed: the sides of another pair in the opposite order, each the same or near. Sides that are near each other
-       match in both orders; then the order whose less similar sides are more similar counts. With scores, a row stays only if its score is
-       higher than that of every row that contradicts it; without, or where they are equal, none stays.
+       match in both orders; then the order whose less similar sides are more similar counts. With scores, a row stays
+       only if its score is higher than that of every row that contradicts it; without, or where they are equal, none
+       stays.
     3. Cycle: a over b, b over c, c over a, between three or more responses of one prompt (the same tokens, not near).
        With scores, the weakest rows of each cycle go, all of them where several are equally weak; without, all rows go.
     4. Duplicates: prompt, chosen and rejected side all the same or near. The preferred row of each cluster stays.
