@@ -517,14 +517,15 @@ def test_a_row_with_something_else_than_ids_is_named(run, tmp_path, engine, odd)
     lines(tmp_path / "in.jsonl", [{"text": [1, 2]}, {"text": None}, {"text": odd}])
     code, said = run("dedup", "in.jsonl", "-o", "o.jsonl", "--engine", engine)
     assert (code, said.count("\n")) == (2, 1)
-    assert said.startswith("error: in.jsonl line 3 holds something else than token ids")
+    wrong = next(value for value in odd if type(value) is not int or not 0 <= value < 2**32)
+    assert said.startswith(f"error: in.jsonl line 3 holds {wrong!r}, which is no token id")
     assert "in.jsonl line 3 holds" in run("diversity", "in.jsonl")[1]
     lines(tmp_path / "sound.jsonl", [{"text": [1, 2]}])
     assert "in.jsonl line 3 holds" in run("diversity", "sound.jsonl", "--history", "in.jsonl")[1]
     if all(type(value) is int or value is None for value in odd):
         pq.write_table(pa.table({"text": [[1, 2], None, odd]}), tmp_path / "in.parquet")
         said = run("dedup", "in.parquet", "-o", "o.jsonl", "--engine", engine)[1]
-        assert said.startswith("error: in.parquet line 3 holds something else than token ids")
+        assert said.startswith(f"error: in.parquet line 3 holds {wrong!r}, which is no token id")
 
 
 @pytest.mark.parametrize("engine", ["local", "disk"])

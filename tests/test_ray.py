@@ -161,6 +161,6 @@ def test_what_a_task_refuses_is_one_line(cluster, tmp_path, capsys):
     line = ["dedup", str(tmp_path / "a.jsonl"), "-o", str(tmp_path / "o.jsonl"), "--engine", "ray"]
     assert cli.main([*line, "--ray-address", cluster.address]) == 2
     said = capsys.readouterr().err
-    assert "a.jsonl, column 'text': row 0 holds token id -2" in said
+    assert "a.jsonl line 1 holds -2, which is no token id" in said
     assert said.count("\n") == 1
     assert not ray.is_initialized()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -144,25 +145,27 @@ def odd_ids_named(columns: Iterable[Any], place: Place) -> Iterator[None]:
     try:
         yield
     except DataError as err:
-        bad = [row for column in columns if (row := _first_odd(column)) is not None]
+        bad = [odd for column in columns if (odd := _first_odd(column)) is not None]
         if not bad:
             raise
+        row, value = min(bad, key=lambda odd: odd[0])
         raise DataError(
-            f"{place(min(bad))} holds something else than token ids, which are whole numbers from 0 to 2**32 - 1; mend the "
-            "row, or take it out"
+            f"{place(row)} holds {reprlib.repr(value)}, which is no token id: those are whole numbers from 0 to "
+            "2**32 - 1; mend the row, or take it out"
         ) from err
 
 
-def _first_odd(column: Any) -> int | None:
-    """The first list of a column of token ids that holds something else; None where none does, or it has other rows."""
+def _first_odd(column: Any) -> tuple[int, Any] | None:
+    """The first list of a column of token ids that holds something else, and what; None where none does, or it has other
+    rows."""
     if isinstance(column, list):
-        odd = (isinstance(row, list) and not all(map(_is_id, row)) for row in column)
-        return next((number for number, is_odd in enumerate(odd) if is_odd), None)
+        lists = ((number, row) for number, row in enumerate(column) if isinstance(row, list))
+        return next(((number, value) for number, row in lists for value in row if not _is_id(value)), None)
     first = 0
     for part in getattr(column, "chunks", [column]):
         if are_ids(part.type) and not _all_ids(part.flatten()):
             found = _first_odd(part.to_pylist())
-            return None if found is None else first + found
+            return None if found is None else (first + found[0], found[1])
         first += len(part)
     return None
 
