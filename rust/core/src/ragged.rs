@@ -3,6 +3,8 @@
 //! Ids come as u32, i32 or i64 and offsets as 32 or 64 bits, as Arrow, NumPy and tokenizers hand them out.
 //! Everything after this file sees one row at a time as `&[u32]`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::{Error, Result};
@@ -46,11 +48,11 @@ pub trait Texts: Sync {
     /// Whether the row is null, which is not the same as empty.
     fn is_null(&self, row: usize) -> bool;
 
-    /// Checks the ids of a row where that was left for later; has to come before the row is read.
+    /// Checks the ids of some rows where that was left for later; has to come before they are read.
     ///
     /// # Errors
-    /// [`Error::Invalid`], which names the first bad row of all, whichever row was asked for.
-    fn check(&self, _row: usize) -> Result<()> {
+    /// [`Error::Invalid`], which names the first bad row of all, whichever rows were asked for.
+    fn check(&self, _rows: Range<usize>) -> Result<()> {
         Ok(())
     }
 }
@@ -159,11 +161,18 @@ impl<'a> Ragged<'a> {
                 pieces.all(|piece| ids.fit(piece, end.min(piece + PIECE)))
             }
         } else if self.rows() <= FEW {
-            (0..self.rows()).all(|row| self.row_fits(ids, row))
+            self.rows_fit(ids, 0..self.rows())
         } else {
             (0..self.rows()).into_par_iter().all(|row| self.row_fits(ids, row))
         };
         if fits { Ok(()) } else { Err(self.first_bad_row(ids)) }
+    }
+
+    fn rows_fit(&self, ids: Ids<'_>, mut rows: Range<usize>) -> bool {
+        match self.nulls {
+            None => ids.fit(self.offsets.at(rows.start), self.offsets.at(rows.end)),
+            Some(_) => rows.all(|row| self.row_fits(ids, row)),
+        }
     }
 
     fn row_fits(&self, ids: Ids<'_>, row: usize) -> bool {
@@ -226,9 +235,9 @@ impl Texts for Ragged<'_> {
         self.nulls.as_ref().is_some_and(|mask| mask[row])
     }
 
-    fn check(&self, row: usize) -> Result<()> {
+    fn check(&self, rows: Range<usize>) -> Result<()> {
         match self.unchecked {
-            Some(ids) if !self.row_fits(ids, row) => Err(self.first_bad_row(ids)),
+            Some(ids) if !self.rows_fit(ids, rows) => Err(self.first_bad_row(ids)),
             _ => Ok(()),
         }
     }

@@ -84,7 +84,7 @@ pub(crate) fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), st
         .into_par_iter()
         .map_init(Vec::new, |buffer, row| {
             stop.check()?;
-            texts.check(row)?;
+            texts.check(row..row + 1)?;
             Ok(key(row, texts.read(row, buffer), group(row)))
         })
         .collect()

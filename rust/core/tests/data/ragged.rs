@@ -50,15 +50,28 @@ fn ids_that_are_no_u32_are_refused_by_row() {
 }
 
 #[test]
-fn rows_checked_one_by_one_say_the_same() {
+fn rows_checked_later_say_the_same() {
     let (ids, offsets) = (Ids::I32(&[1, 2, -3, 4, -5]), Offsets::I64(&[0, 2, 3, 4, 5]));
-    let nulls = vec![false, false, false, true];
-    let message = refused(ids, offsets, Some(nulls.clone()));
-    let batch = Ragged::unchecked(ids, offsets, Some(nulls)).unwrap();
-    let checks: Vec<_> = (0..batch.rows()).map(|row| batch.check(row).is_ok()).collect();
-    assert_eq!(checks, [true, false, true, true]);
-    assert!(matches!(batch.check(1), Err(Error::Invalid(late)) if late == message));
-    assert!(matches!(batch.checked(), Err(Error::Invalid(late)) if late == message));
+    for (nulls, sound) in [
+        (Some(vec![false, false, false, true]), [true, false, true, true]),
+        (None, [true, false, true, false]),
+    ] {
+        let message = refused(ids, offsets, nulls.clone());
+        let batch = Ragged::unchecked(ids, offsets, nulls).unwrap();
+        for start in 0..batch.rows() {
+            for end in start..=batch.rows() {
+                match batch.check(start..end) {
+                    Ok(()) => assert!(sound[start..end].iter().all(|&sound| sound)),
+                    Err(Error::Invalid(late)) => {
+                        assert!(sound[start..end].contains(&false));
+                        assert_eq!(late, message);
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        }
+        assert!(matches!(batch.checked(), Err(Error::Invalid(late)) if late == message));
+    }
 }
 
 #[test]
