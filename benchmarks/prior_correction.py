@@ -53,7 +53,8 @@ from tso.pair import make_pairs
 from tso.progress import Face
 from tso.records import Cell, Decoding, Message, Pair, Prompt
 from tso.sample.base import Answer, Request
-from tso.store import RunStore, cell_rows, prompt_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows, prompt_rows
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -35,6 +35,7 @@ FLOORS = (
             "tso",
             "tso.sample",
             "tso.store",
+            "tso.store_rows",
             "tso.config",
             "tso.settings",
             "tso.matrix",

@@ -11,7 +11,8 @@ from tso.config import PairSection
 from tso.pair import make_pairs, tell_lengths
 from tso.progress import Face
 from tso.records import Cell, Decoding, Label, Pair
-from tso.store import RunStore, cell_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows
 
 from tests.stores import prompts
 

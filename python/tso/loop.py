@@ -24,7 +24,8 @@ from tso.records import Cell
 from tso.sample.stage import sample
 from tso.settings import to_yaml
 from tso.start import identity, prepare
-from tso.store import RunStore, cell_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows
 from tso.training import stage as training
 from tso.training.logps import implicit_rewards
 from tso.training.reference import update

@@ -13,7 +13,8 @@ from tso.models import located
 from tso.progress import Face
 from tso.records import Cell, Decoding
 from tso.sample.stage import sample
-from tso.store import RunStore, cell_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows
 from tso.training import logps
 from tso.training import stage as training
 

@@ -22,7 +22,8 @@ from tso.errors import InternalError
 from tso.matrix import win_probability
 from tso.progress import Face
 from tso.records import Cell, Label, Pair, Response
-from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows
+from tso.store import RunStore
+from tso.store_rows import Rows, drop_rows, label_rows, merge, metric_rows
 
 UNDECIDED = 0.05  # quality of a pair that the prior cannot order: still worth a judge's look, after the others
 

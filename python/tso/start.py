@@ -37,7 +37,8 @@ from tso.sample.endpoint import PREFIX, on_server
 from tso.sample.probe import remarks
 from tso.sample.transformers import answer_ids, prompt_ids, request_ids
 from tso.settings import as_tree
-from tso.store import RunStore, dumps, merge, prompt_rows
+from tso.store import RunStore
+from tso.store_rows import dumps, merge, prompt_rows
 from tso.training.trainer import check_adapters, check_training, head_of
 
 # What may change between two calls on the same folder: it decides where, how long and how loudly, not what.

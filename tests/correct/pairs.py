@@ -1,7 +1,8 @@
 """A store with pairs of two cells whose better side is the one with more of the letter x."""
 
 from tso.records import Cell, Decoding, Label, Response
-from tso.store import RunStore, cell_rows, label_rows, merge, response_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows, label_rows, merge, response_rows
 
 from tests.stores import prompts
 

@@ -11,7 +11,8 @@ from tso.correct.stage import correct
 from tso.pair import make_pairs
 from tso.progress import Face
 from tso.records import Cell, Decoding, Message, Prompt
-from tso.store import RunStore, cell_rows, prompt_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows, prompt_rows
 
 N = 12
 

@@ -14,7 +14,8 @@ from tso.errors import DataError
 from tso.pair import contradictions
 from tso.progress import Face
 from tso.records import Cell, Decoding, Label, Response
-from tso.store import RunStore, drop_rows, label_rows, merge, response_rows
+from tso.store import RunStore
+from tso.store_rows import drop_rows, label_rows, merge, response_rows
 from tso.voices import heard
 
 from tests.stores import prompts

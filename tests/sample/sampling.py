@@ -18,7 +18,8 @@ from tso.progress import Face
 from tso.records import Message, Prompt
 from tso.sample.endpoint import endpoint_of
 from tso.sample.stage import sample
-from tso.store import RunStore, cell_rows, merge, prompt_rows
+from tso.store import RunStore
+from tso.store_rows import cell_rows, merge, prompt_rows
 
 from tests.sample.server import MODEL
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 from tso.config import Config, ModelSection, TrainingSection
 from tso.records import Label, Message, Prompt, Response
-from tso.store import RunStore, label_rows, merge, prompt_rows, response_rows
+from tso.store import RunStore
+from tso.store_rows import label_rows, merge, prompt_rows, response_rows
 from tso.training import stage
 
 

@@ -24,7 +24,8 @@ from tso.sample.base import Answer, Request, Sampler
 from tso.sample.endpoint import on_server
 from tso.sample.openai import OpenAISampler, as_answer
 from tso.sample.probe import Unanswered
-from tso.store import Rows, RunStore
+from tso.store import RunStore
+from tso.store_rows import Rows
 
 Faults = dict[tuple[str, int, int], str]  # why a reply could not be read, by question
 NO_REPLY = "no reply: "  # before what a server said instead; no other reason begins so

@@ -11,7 +11,8 @@ from tso.correct.contests import Match, contest, matches
 from tso.correct.noise import LEAST, MOST, error_rates, looks, noise_of
 from tso.correct.strengths import Contest, fit, intervals
 from tso.records import Cell, Correction, Pair
-from tso.store import RunStore, metric_rows
+from tso.store import RunStore
+from tso.store_rows import metric_rows
 from tso.voices import SIDES, Heard, heard
 
 RESAMPLES = 500  # of the prompts, for the intervals

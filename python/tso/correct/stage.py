@@ -16,7 +16,8 @@ from tso.correct.judge import Judged, judge_pairs
 from tso.errors import DataError
 from tso.progress import Face
 from tso.records import Correction, Pair, Response, Score
-from tso.store import Rows, RunStore, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
+from tso.store import RunStore
+from tso.store_rows import Rows, drop_rows, label_rows, merge, metric_rows, response_rows, score_rows
 
 Encode = Callable[[str], tuple[int, ...]]
 SCORES_A_UNIT = 64  # answers; a kill loses no more of a judge's work

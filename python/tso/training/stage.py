@@ -25,7 +25,8 @@ from tso.progress import Advance, Face
 from tso.records import Pair
 from tso.sample.base import chat
 from tso.sample.transformers import answer_ids, prompt_ids
-from tso.store import Rows, RunStore, drop_rows, dumps, merge, metric_rows
+from tso.store import RunStore
+from tso.store_rows import Rows, drop_rows, dumps, merge, metric_rows
 from tso.training.collate import Collator, Example, truncate
 from tso.training.logps import reference_logps
 from tso.training.reference import ROW
