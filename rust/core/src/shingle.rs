@@ -164,80 +164,119 @@ fn overlap(a: &[u64], b: &[u64], least: usize) -> Option<usize> {
 /// Compares one set of shingles with others, in time linear in their lengths: no sorting.
 #[derive(Default)]
 pub(crate) struct Comparer {
-    /// The one text's shingles, without repeats.
-    one: Vec<u64>,
-    /// By a few bits of a shingle, its place in `one` plus 1, and 0 where there is none; the next free slot where that is
+    /// The one text's shingles, without repeats; during a comparison also those that only the other text has.
+    all: Vec<u64>,
+    /// By a few bits of a shingle, its place in `all` plus 1, and 0 where there is none; the next free slot where that is
     /// taken. So sparse that this is rare. A power of two of them.
     slots: Vec<u32>,
-    /// For each of `one`, whether the other text has had it.
+    /// For each of the one text's shingles, whether the other text has had it.
     met: Vec<bool>,
-    /// The other's own shingles.
-    rest: Vec<u64>,
+    /// The slots of what only the other text has.
+    others: Vec<usize>,
 }
 
 impl Comparer {
     /// Takes the shingles of one text, repeats and all, to be compared with others.
     pub fn take(&mut self, shingles: &[u64]) {
+        self.all.resize(shingles.len(), 0);
         self.slots.clear();
-        self.slots.resize((4 * shingles.len()).next_power_of_two().max(64), 0);
-        self.one.resize(shingles.len(), 0);
-        let (one, slots) = (&mut self.one[..], &mut self.slots[..]);
+        self.slots.resize(slots_for(shingles.len()), 0);
+        let (all, slots) = (&mut self.all[..], &mut self.slots[..]);
         let mut distinct = 0;
         for &shingle in shingles {
-            if let Err(slot) = find(one, slots, shingle) {
-                one[distinct] = shingle;
+            if let Err(slot) = find(all, slots, shingle) {
+                all[distinct] = shingle;
                 distinct += 1;
                 slots[slot] = distinct as u32;
             }
         }
-        self.one.truncate(distinct);
+        self.all.truncate(distinct);
     }
 
     /// Jaccard similarity with the shingles of another text, if it reaches `threshold`.
     pub fn jaccard_from(&mut self, shingles: &[u64], threshold: f64) -> Option<f64> {
+        let distinct = self.all.len();
+        let most = most_others(distinct, shingles.len(), threshold);
+        self.make_room(distinct + most);
         self.met.clear();
-        self.met.resize(self.one.len(), false);
-        self.rest.resize(shingles.len(), 0);
-        let (one, slots, met, rest) = (&self.one[..], &self.slots[..], &mut self.met[..], &mut self.rest[..]);
-        let (mut shared, mut others, mut next) = (0, 0, 0);
+        self.met.resize(distinct, false);
+        let shared = self.shared(shingles, most);
+        let others = self.others.len();
+        self.all.truncate(distinct);
+        for slot in self.others.drain(..) {
+            self.slots[slot] = 0;
+        }
+        let similarity = ratio(shared?, distinct, shared? + others);
+        (similarity >= threshold).then_some(similarity)
+    }
+
+    /// How many of the one text's shingles the other has; its own go to `others`, and it ends where they are too many.
+    fn shared(&mut self, shingles: &[u64], most: usize) -> Option<usize> {
+        let (slots, met) = (&mut self.slots[..], &mut self.met[..]);
+        let (mut shared, mut next) = (0, 0);
         for &shingle in shingles {
             // Similar texts have long runs in common: what follows is looked at before the table.
-            let found = match one.get(next) {
+            let found = match self.all.get(next) {
                 Some(&following) if following == shingle => Ok(next),
-                _ => find(one, slots, shingle),
+                _ => find(&self.all, slots, shingle),
             };
             match found {
                 Ok(place) => {
                     next = place + 1;
-                    shared += usize::from(!met[place]);
-                    met[place] = true;
+                    if let Some(met) = met.get_mut(place) {
+                        shared += usize::from(!*met);
+                        *met = true;
+                    }
                 }
-                Err(_) => {
-                    rest[others] = shingle;
-                    others += 1;
+                Err(slot) => {
+                    if self.others.len() == most {
+                        return None;
+                    }
+                    self.others.push(slot);
+                    self.all.push(shingle);
+                    slots[slot] = self.all.len() as u32;
                 }
             }
         }
-        if ratio(shared, one.len(), shared) < threshold {
-            return None; // whatever the rest is
+        Some(shared)
+    }
+
+    /// Sees to slots for so many shingles.
+    fn make_room(&mut self, most: usize) {
+        if most * 2 > self.slots.len() {
+            self.slots.clear();
+            self.slots.resize(slots_for(most), 0);
+            for (place, &shingle) in self.all.iter().enumerate() {
+                if let Err(slot) = find(&self.all, &self.slots, shingle) {
+                    self.slots[slot] = place as u32 + 1;
+                }
+            }
         }
-        self.rest.truncate(others);
-        self.rest.sort_unstable();
-        self.rest.dedup();
-        let similarity = ratio(shared, self.one.len(), shared + self.rest.len());
-        (similarity >= threshold).then_some(similarity)
     }
 }
 
-/// The place of a shingle in `one`, or the free slot where that would be noted.
+fn slots_for(shingles: usize) -> usize {
+    (4 * shingles).next_power_of_two().max(64)
+}
+
+/// How many shingles of its own a text of at most `all` may have, if it reaches the threshold with one of `distinct`.
+fn most_others(distinct: usize, all: usize, threshold: f64) -> usize {
+    // Similarity is at most distinct / (distinct + others), and at most (all - others) / (distinct + others).
+    let (distinct, windows) = (distinct as f64, all as f64);
+    let most = (distinct / threshold - distinct).min((windows - threshold * distinct) / (1.0 + threshold));
+    // One more, for the estimate may be off; the exact similarity decides.
+    (most.max(0.0) as usize + 1).min(all)
+}
+
+/// The place of a shingle in `all`, or the free slot where that would be noted.
 #[inline(always)]
-fn find(one: &[u64], slots: &[u32], shingle: u64) -> Result<usize, usize> {
+fn find(all: &[u64], slots: &[u32], shingle: u64) -> Result<usize, usize> {
     let mask = slots.len() - 1;
     let mut slot = shingle as usize & mask;
     loop {
         match slots[slot] as usize {
             0 => return Err(slot),
-            place if one[place - 1] == shingle => return Ok(place - 1),
+            place if all[place - 1] == shingle => return Ok(place - 1),
             _ => slot = (slot + 1) & mask,
         }
     }

@@ -4,7 +4,7 @@ use crate::Result;
 use crate::run::Stop;
 
 /// Members of a bin, about; few enough that a bin and its counters stay in a near cache.
-const BIN: usize = 2048;
+const BIN: usize = 4096;
 /// Bins at most: each is written to in turn, and a processor keeps track of only so many places.
 const MOST_BINS: usize = 1 << 12;
 /// Counters of a bin for each of its members.
@@ -29,7 +29,7 @@ impl Shared {
             .iter()
             .filter(|crowd| crowd.last().is_some_and(|&last| last >= first))
         {
-            crowds.push(crowd.iter().copied());
+            crowds.push(crowd);
         }
         self.crowds = crowds;
         self
@@ -57,8 +57,8 @@ impl Crowds {
         (0..self.len()).map(|crowd| self.get(crowd))
     }
 
-    fn push(&mut self, members: impl Iterator<Item = u32>) {
-        self.members.extend(members);
+    fn push(&mut self, members: &[u32]) {
+        self.members.extend_from_slice(members);
         self.ends.push(self.members.len());
     }
 }
@@ -69,14 +69,17 @@ pub(crate) struct Scratch {
     entries: Vec<u64>,
     counts: Vec<u8>,
     shared: Vec<u64>,
+    bucket: Vec<u32>,
 }
 
 /// Groups members, given ascending with the key that each has; keys are expected to be spread over all 32 bits.
 ///
-/// `most`: about how many members there are, for speed alone.
+/// `most`: about how many members there are, for speed alone. Those that are not `wanted` are left out, as if they were not
+/// given; asked late, that is for few.
 pub(crate) fn group(
     most: usize,
     keyed: impl Iterator<Item = (u32, u32)> + Clone,
+    wanted: impl Fn(u32) -> bool,
     scratch: &mut Scratch,
     stop: &Stop,
 ) -> Result<Shared> {
@@ -86,11 +89,14 @@ pub(crate) fn group(
     for end in scratch.spread(keyed, bins.ilog2()) {
         stop.check()?;
         scratch.keep_shared(start, end);
-        for bucket in scratch.shared.chunk_by(|a, b| a >> 32 == b >> 32) {
-            match *bucket {
-                [_] => {}
-                [first, second] => found.couples.push((first as u32, second as u32)),
-                _ => found.crowds.push(bucket.iter().map(|&entry| entry as u32)),
+        let Scratch { shared, bucket, .. } = scratch;
+        for entries in shared.chunk_by(|a, b| a >> 32 == b >> 32).filter(|same| same.len() > 1) {
+            bucket.clear();
+            bucket.extend(entries.iter().map(|&entry| entry as u32).filter(|&member| wanted(member)));
+            match bucket[..] {
+                [] | [_] => {}
+                [first, second] => found.couples.push((first, second)),
+                _ => found.crowds.push(bucket),
             }
         }
         start = end;
@@ -104,17 +110,18 @@ impl Scratch {
     /// An entry is the key above the member, in one integer.
     fn spread(&mut self, keyed: impl Iterator<Item = (u32, u32)> + Clone, bits: u32) -> Vec<usize> {
         let mut places = vec![0; 1 << bits];
-        keyed
-            .clone()
-            .for_each(|(_, key)| places[(key >> (32 - bits)) as usize] += 1);
+        let bins = &mut places[..];
+        let shift = 32 - bits;
+        keyed.clone().for_each(|(_, key)| bins[(key >> shift) as usize] += 1);
         let mut start = 0;
-        for place in &mut places {
+        for place in bins.iter_mut() {
             (*place, start) = (start, start + *place);
         }
         self.entries.resize(start, 0);
+        let entries = &mut self.entries[..];
         keyed.for_each(|(member, key)| {
-            let place = &mut places[(key >> (32 - bits)) as usize];
-            self.entries[*place] = u64::from(key) << 32 | u64::from(member);
+            let place = &mut bins[(key >> shift) as usize];
+            entries[*place] = u64::from(key) << 32 | u64::from(member);
             *place += 1;
         });
         places
@@ -122,14 +129,10 @@ impl Scratch {
 
     /// Sorts into `shared` the entries of a bin that share a few more bits of their key with another one.
     fn keep_shared(&mut self, start: usize, end: usize) {
-        let Self {
-            entries,
-            counts,
-            shared,
-        } = self;
-        let entries = &entries[start..end];
-        counts.clear();
-        counts.resize((entries.len() * SPARSE).next_power_of_two(), 0);
+        let entries = &self.entries[start..end];
+        self.counts.clear();
+        self.counts.resize((entries.len() * SPARSE).next_power_of_two(), 0);
+        let counts = &mut self.counts[..];
         // The last bits of the key, for its first ones chose the bin.
         let mask = counts.len() - 1;
         let place = |entry: u64| (entry >> 32) as usize & mask;
@@ -137,9 +140,15 @@ impl Scratch {
             let count = &mut counts[place(entry)];
             *count = count.saturating_add(1);
         }
-        shared.clear();
-        shared.extend(entries.iter().filter(|&&entry| counts[place(entry)] > 1));
-        shared.sort_unstable();
+        self.shared.resize(entries.len(), 0);
+        let mut kept = 0;
+        for &entry in entries {
+            // Written whether it stays or not: which do is hard to foretell.
+            self.shared[kept] = entry;
+            kept += usize::from(counts[place(entry)] > 1);
+        }
+        self.shared.truncate(kept);
+        self.shared.sort_unstable();
     }
 }
 

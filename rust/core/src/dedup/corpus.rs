@@ -28,8 +28,8 @@ pub(crate) trait Source: Sync {
         shingle::mix(self.group(member) as u64)
     }
 
-    /// Has a member's tokens brought near, without waiting for them, where that makes sense.
-    fn fetch(&self, _member: u32, _buffer: &mut Vec<u32>) {}
+    /// Has the tokens of members brought near, where that makes sense.
+    fn fetch(&self, _members: impl Iterator<Item = u32> + Clone, _buffer: &mut Vec<u32>) {}
 
     /// The hashes of all windows of a member, with repeats; they lie in `out`.
     fn windows<'b>(&self, member: u32, buffer: &mut Vec<u32>, out: &'b mut Vec<u64>) -> Result<&'b [u64]> {
@@ -120,11 +120,15 @@ impl Source for Corpus<'_> {
         Ok(self.texts.read(row, buffer).unwrap_or(&[]))
     }
 
-    /// Texts lie far apart in memory, and one look at many of them costs hardly more than one at a single text.
-    fn fetch(&self, member: u32, buffer: &mut Vec<u32>) {
-        let row = self.rows[member as usize] as usize;
-        let lines = self.texts.read(row, buffer).unwrap_or(&[]).iter().step_by(LINE);
-        black_box(lines.fold(0, |all, token| all ^ token));
+    /// Texts lie far apart in memory, and one look at many of them costs hardly more than one at a single text: a processor
+    /// goes on while it waits, but not past an address that it waits for, so where they lie is looked up before.
+    fn fetch(&self, members: impl Iterator<Item = u32> + Clone, buffer: &mut Vec<u32>) {
+        let rows = members.map(|member| self.rows[member as usize] as usize);
+        black_box(rows.clone().map(|row| self.texts.length(row)).sum::<usize>());
+        for row in rows {
+            let lines = self.texts.read(row, buffer).unwrap_or(&[]).iter().step_by(LINE);
+            black_box(lines.fold(0, |all, token| all ^ token));
+        }
     }
 }
 

@@ -51,17 +51,20 @@ impl Sketcher {
         PLACES / self.per_band
     }
 
-    /// Writes the key of each band of a text. Texts of unlike `salt` get unlike keys.
+    /// Writes the key of each band of a text, and returns one of the whole text, to find its copies by. Texts of unlike
+    /// `salt` get unlike keys.
     ///
     /// Keys of 32 bits bring together a few texts too many, which the exact comparison parts again.
-    pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, scratch: &mut Scratch, keys: &mut [u32]) {
-        keys.fill((salt ^ (salt >> 32)) as u32);
-        Arch::new().dispatch(Keys {
+    pub fn keys(&self, tokens: &[u32], ngram: usize, salt: u64, scratch: &mut Scratch, keys: &mut [u32]) -> u32 {
+        let salt = (salt ^ (salt >> 32)) as u32;
+        keys.fill(salt);
+        let whole = Arch::new().dispatch(Keys {
             tokens,
             ngram,
             hashes: &mut scratch.hashes,
             keys,
         });
+        mix(mix(salt ^ whole) ^ tokens.len() as u32)
     }
 }
 
@@ -74,11 +77,13 @@ struct Keys<'a> {
 }
 
 impl WithSimd for Keys<'_> {
-    type Output = ();
+    type Output = u32;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) {
-        let count = low_windows(self.tokens, self.ngram, self.hashes).len();
+    fn with_simd<S: Simd>(self, _: S) -> u32 {
+        let hashes = low_windows(self.tokens, self.ngram, self.hashes);
+        let whole = in_order(hashes);
+        let count = hashes.len();
         let minima = minima(self.hashes, count);
         // A band takes one place from each part of the sketch, so that all keys are folded side by side.
         for part in minima.chunks_exact(self.keys.len()) {
@@ -86,7 +91,16 @@ impl WithSimd for Keys<'_> {
                 *key = mix(*key ^ minimum);
             }
         }
+        whole
     }
+}
+
+/// A hash of hashes in their order: each counts with an odd factor of its own, so that one changed hash always shows.
+#[inline(always)]
+fn in_order(hashes: &[u32]) -> u32 {
+    let factors = (0..).map(|place: u32| place.wrapping_mul(2).wrapping_add(1));
+    let terms = hashes.iter().zip(factors).map(|(hash, factor)| hash.wrapping_mul(factor));
+    terms.fold(0, u32::wrapping_add)
 }
 
 /// The sketch of the first `count` hashes. What comes after them is overwritten.
@@ -96,10 +110,14 @@ fn minima(hashes: &mut Vec<u32>, count: usize) -> [u32; PLACES] {
     if count == 0 {
         return minima;
     }
-    for &hash in &hashes[..count] {
+    let mut put = |&hash: &u32| {
         let place = &mut minima[(hash >> VALUE_BITS) as usize % PLACES];
         *place = (*place).min(hash);
-    }
+    };
+    // In steps, which the compiler writes out.
+    let (steps, rest) = hashes[..count].as_chunks::<8>();
+    steps.iter().for_each(|step| step.iter().for_each(&mut put));
+    rest.iter().for_each(put);
     // Few shingles leave places empty: such a place takes the smallest of hashes of its own.
     let empty = minima.iter().filter(|&&minimum| minimum == EMPTY).count();
     if empty * DENSE > count {

@@ -123,7 +123,7 @@ pub fn couple(keys: &[u32], prefix: u32, labels: Option<&[i64]>, reach: Reach, s
     }
     // Buckets are found by the first bits, so those that say nothing go to the end.
     let turned = (0..).zip(keys.iter().map(|key| key.rotate_left(prefix)));
-    let shared = buckets::group(keys.len(), turned, &mut buckets::Scratch::default(), stop)?;
+    let shared = buckets::group(keys.len(), turned, |_| true, &mut buckets::Scratch::default(), stop)?;
     let apart = |a: u32, b: u32| labels.is_none_or(|labels| labels[a as usize] != labels[b as usize]);
     let mut found = Candidates::default();
     if reach != Reach::Others {

@@ -4,7 +4,6 @@ use rayon::prelude::*;
 
 use super::buckets::{self, Scratch, Shared, Sieve};
 use super::corpus::Source;
-use super::exact;
 use super::minhash::{self, Sketcher};
 use crate::ragged::Texts;
 use crate::run::Stop;
@@ -44,7 +43,7 @@ impl Sketches {
         }
     }
 
-    /// Those of all rows, and what [`exact::keys`] has for them, in one pass over the tokens.
+    /// Those of all rows, and a key of each whole row that equal rows of one group share, in one pass over the tokens.
     pub fn of_rows(
         texts: &dyn Texts,
         group: &(impl Fn(usize) -> i64 + Sync),
@@ -71,8 +70,10 @@ impl Sketches {
                             texts.check(row..rows.min(row + CHECKED))?;
                         }
                         let (tokens, group) = (texts.read(row, buffer), group(row));
-                        *exact = exact::key(row, tokens, group);
-                        sketcher.keys(tokens.unwrap_or(&[]), ngram, shingle::mix(group as u64), scratch, keys);
+                        let salt = shingle::mix(group as u64);
+                        let whole = sketcher.keys(tokens.unwrap_or(&[]), ngram, salt, scratch, keys);
+                        // What a null row gets says nothing, but many of the same would be compared.
+                        *exact = tokens.map_or(row as u32, |_| whole);
                         for (band, &key) in keys.iter().enumerate() {
                             out[band * size + place] = key;
                         }
@@ -150,12 +151,13 @@ impl Sketches {
 
     fn shared_in(&self, band: usize, first: u32, scratch: &mut Scratch, stop: &Stop) -> Result<Shared> {
         let all = self.band(band);
+        let wanted = |member: u32| !self.absent.get(member as usize).is_some_and(|absent| *absent);
         if first == 0 {
-            return buckets::group(self.members, all, scratch, stop);
+            return buckets::group(self.members, all, wanted, scratch, stop);
         }
         let sieve = Sieve::new(self.members - first as usize, self.band_from(band, first));
-        let wanted = all.filter(|&(member, key)| member >= first || sieve.lets(key));
-        Ok(buckets::group(self.members - first as usize, wanted, scratch, stop)?.from(first))
+        let met = all.filter(|&(member, key)| member >= first || sieve.lets(key));
+        Ok(buckets::group(self.members - first as usize, met, wanted, scratch, stop)?.from(first))
     }
 
     /// All members with their keys in one band.
@@ -171,9 +173,7 @@ impl Sketches {
             let from = first.saturating_sub(block * size);
             &keys[band * size..][from..size.min(self.members - block * size)]
         });
-        keys.enumerate()
-            .map(move |(place, &key)| ((first + place) as u32, key))
-            .filter(|&(member, _)| !self.absent.get(member as usize).is_some_and(|absent| *absent))
+        keys.enumerate().map(move |(place, &key)| ((first + place) as u32, key))
     }
 
     /// Whether a band brought the two together, but for the bands in a mask.

@@ -52,10 +52,8 @@ impl<'a, S: Source> Verifier<'a, S> {
     }
 
     fn links(&mut self, couples: &[(u32, u32)]) -> Result<Vec<Edge>> {
-        for &(i, j) in couples {
-            self.source.fetch(i, &mut self.tokens);
-            self.source.fetch(j, &mut self.tokens);
-        }
+        let members = couples.iter().flat_map(|&(i, j)| [i, j]);
+        self.source.fetch(members, &mut self.tokens);
         couples
             .iter()
             .filter_map(|&(i, j)| self.link(i, j).transpose())
