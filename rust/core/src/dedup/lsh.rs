@@ -75,7 +75,7 @@ pub(crate) fn search<S: Source>(
 
 /// Couples that are wanted, each once, ascending: the texts of the smaller members are then read in the order they lie in.
 fn distinct(mut couples: Vec<(u32, u32)>, wanted: impl Fn(&(u32, u32)) -> bool + Sync) -> Vec<(u32, u32)> {
-    couples.par_sort_unstable();
+    couples.par_sort_unstable_by_key(|&(i, j)| u64::from(i) << 32 | u64::from(j));
     couples.dedup();
     couples.retain(wanted);
     couples
