@@ -164,55 +164,82 @@ fn overlap(a: &[u64], b: &[u64], least: usize) -> Option<usize> {
 /// Compares one set of shingles with others, in time linear in their lengths: no sorting.
 #[derive(Default)]
 pub(crate) struct Comparer {
-    /// The one text's shingles, without repeats; during a comparison also those that only the other text has.
+    /// The one text's shingles in order; during a comparison also those that only the other text has.
     all: Vec<u64>,
-    /// By a few bits of a shingle, its place in `all` plus 1, and 0 where there is none; the next free slot where that is
-    /// taken. So sparse that this is rare. A power of two of them.
+    /// The one text's shingles without repeats.
+    distinct: usize,
+    /// By a few bits of a shingle, its first place in `all` plus 1, and 0 where there is none; the next free slot where that
+    /// is taken. So sparse that this is rare. A power of two of them.
     slots: Vec<u32>,
-    /// For each of the one text's shingles, whether the other text has had it.
-    met: Vec<bool>,
+    /// Places in `all` whose slot was taken when they came.
+    late: Vec<u32>,
+    /// Places in `all` whose shingle has one before.
+    repeats: Vec<u32>,
+    /// For each of the one text's shingles, what the other text made of it.
+    states: Vec<State>,
     /// The slots of what only the other text has.
     others: Vec<usize>,
+}
+
+/// What has become of a shingle in a comparison.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Waiting,
+    Met,
+    /// It has been before in the same text, and counts there.
+    Repeat,
 }
 
 impl Comparer {
     /// Takes the shingles of one text, repeats and all, to be compared with others.
     pub fn take(&mut self, shingles: &[u64]) {
-        self.all.resize(shingles.len(), 0);
+        self.all.clear();
+        self.all.extend_from_slice(shingles);
         self.slots.clear();
         self.slots.resize(slots_for(shingles.len()), 0);
-        let (all, slots) = (&mut self.all[..], &mut self.slots[..]);
-        let mut distinct = 0;
-        for &shingle in shingles {
-            if let Err(slot) = find(all, slots, shingle) {
-                all[distinct] = shingle;
-                distinct += 1;
-                slots[slot] = distinct as u32;
+        self.late.resize(shingles.len(), 0);
+        let (slots, mask) = (&mut self.slots[..], slots_for(shingles.len()) - 1);
+        // Without branches: whether a slot is taken is hard to foretell.
+        let mut late = 0;
+        for (place, &shingle) in (0..).zip(shingles) {
+            let slot = &mut slots[shingle as usize & mask];
+            self.late[late] = place;
+            late += usize::from(*slot != 0);
+            *slot = if *slot == 0 { place + 1 } else { *slot };
+        }
+        self.repeats.clear();
+        for &place in &self.late[..late] {
+            match find(&self.all, slots, shingles[place as usize]) {
+                Ok(_) => self.repeats.push(place),
+                Err(slot) => slots[slot] = place + 1,
             }
         }
-        self.all.truncate(distinct);
+        self.distinct = shingles.len() - self.repeats.len();
     }
 
     /// Jaccard similarity with the shingles of another text, if it reaches `threshold`.
     pub fn jaccard_from(&mut self, shingles: &[u64], threshold: f64) -> Option<f64> {
-        let distinct = self.all.len();
-        let most = most_others(distinct, shingles.len(), threshold);
-        self.make_room(distinct + most);
-        self.met.clear();
-        self.met.resize(distinct, false);
+        let own = self.all.len();
+        let most = most_others(self.distinct, shingles.len(), threshold);
+        self.make_room(own + most);
+        self.states.clear();
+        self.states.resize(own, State::Waiting);
+        for &place in &self.repeats {
+            self.states[place as usize] = State::Repeat;
+        }
         let shared = self.shared(shingles, most);
         let others = self.others.len();
-        self.all.truncate(distinct);
+        self.all.truncate(own);
         for slot in self.others.drain(..) {
             self.slots[slot] = 0;
         }
-        let similarity = ratio(shared?, distinct, shared? + others);
+        let similarity = ratio(shared?, self.distinct, shared? + others);
         (similarity >= threshold).then_some(similarity)
     }
 
     /// How many of the one text's shingles the other has; its own go to `others`, and it ends where they are too many.
     fn shared(&mut self, shingles: &[u64], most: usize) -> Option<usize> {
-        let (slots, met) = (&mut self.slots[..], &mut self.met[..]);
+        let (slots, states) = (&mut self.slots[..], &mut self.states[..]);
         let (mut shared, mut next) = (0, 0);
         for &shingle in shingles {
             // Similar texts have long runs in common: what follows is looked at before the table.
@@ -223,9 +250,14 @@ impl Comparer {
             match found {
                 Ok(place) => {
                     next = place + 1;
-                    if let Some(met) = met.get_mut(place) {
-                        shared += usize::from(!*met);
-                        *met = true;
+                    let first = match states.get(place) {
+                        Some(State::Repeat) => find(&self.all, slots, shingle).unwrap_or(place),
+                        _ => place,
+                    };
+                    // None: the other text's own, again.
+                    if let Some(state) = states.get_mut(first) {
+                        shared += usize::from(*state == State::Waiting);
+                        *state = State::Met;
                     }
                 }
                 Err(slot) => {
@@ -246,9 +278,9 @@ impl Comparer {
         if most * 2 > self.slots.len() {
             self.slots.clear();
             self.slots.resize(slots_for(most), 0);
-            for (place, &shingle) in self.all.iter().enumerate() {
+            for (place, &shingle) in (0..).zip(&self.all) {
                 if let Err(slot) = find(&self.all, &self.slots, shingle) {
-                    self.slots[slot] = place as u32 + 1;
+                    self.slots[slot] = place + 1;
                 }
             }
         }
