@@ -338,19 +338,38 @@ mod tests {
 
     #[test]
     fn the_comparer_is_the_sorted_comparison() {
-        let text = |seed: u64| -> Vec<u64> { (0..seed % 90).map(|place| mix(seed / 90 + place / 3)).collect() };
+        // Runs of repeats, repeats far apart, and neither; from texts that share nothing to the same text.
+        let text = |seed: u64| -> Vec<u64> {
+            let place = |place: u64| match seed % 3 {
+                0 => seed / 90 + place / 3,
+                1 => place * place % (seed % 31 + 1),
+                _ => seed / 90 + place,
+            };
+            (0..seed % 90).map(|at| mix(place(at))).collect()
+        };
         let (mut comparer, mut sorted) = (Comparer::default(), text(0));
         for seed in 0..3000 {
-            let (one, mut other) = (text(seed), text(seed + 91));
+            let one = text(seed);
             comparer.take(&one);
             sorted.clear();
             sorted.extend(&one);
-            let found = comparer.jaccard_from(&other, 0.3);
-            for set in [&mut sorted, &mut other] {
+            sorted.sort_unstable();
+            sorted.dedup();
+            // Compared with several in turn: what one leaves behind would show in the next.
+            for step in [0, 1, 91, 271, 1234] {
+                let other = text(seed + step);
+                let mut set = other.clone();
                 set.sort_unstable();
                 set.dedup();
+                for threshold in [0.01, 0.3, 0.8, 1.0] {
+                    let found = comparer.jaccard_from(&other, threshold);
+                    assert_eq!(
+                        found,
+                        jaccard_from(&sorted, &set, threshold),
+                        "{seed} {step} {threshold}"
+                    );
+                }
             }
-            assert_eq!(found, jaccard_from(&sorted, &other, 0.3), "{seed}");
         }
     }
 }

@@ -92,7 +92,12 @@ pub(crate) fn group(
         let Scratch { shared, bucket, .. } = scratch;
         for entries in shared.chunk_by(|a, b| a >> 32 == b >> 32).filter(|same| same.len() > 1) {
             bucket.clear();
-            bucket.extend(entries.iter().map(|&entry| entry as u32).filter(|&member| wanted(member)));
+            bucket.extend(
+                entries
+                    .iter()
+                    .map(|&entry| entry as u32)
+                    .filter(|&member| wanted(member)),
+            );
             match bucket[..] {
                 [] | [_] => {}
                 [first, second] => found.couples.push((first, second)),

@@ -48,7 +48,13 @@ pub(crate) fn intern_by(
     stop: &Stop,
 ) -> Result<Nodes> {
     let rows = texts.rows();
-    let shared = buckets::group(rows, (0..).zip(keys.iter().copied()), |_| true, &mut Scratch::default(), stop)?;
+    let shared = buckets::group(
+        rows,
+        (0..).zip(keys.iter().copied()),
+        |_| true,
+        &mut Scratch::default(),
+        stop,
+    )?;
     let same = |a: u32, b: u32, left: &mut Vec<u32>, right: &mut Vec<u32>| {
         let (a, b) = (a as usize, b as usize);
         group(a) == group(b) && texts.read(a, left) == texts.read(b, right)

@@ -99,7 +99,10 @@ impl WithSimd for Keys<'_> {
 #[inline(always)]
 fn in_order(hashes: &[u32]) -> u32 {
     let factors = (0..).map(|place: u32| place.wrapping_mul(2).wrapping_add(1));
-    let terms = hashes.iter().zip(factors).map(|(hash, factor)| hash.wrapping_mul(factor));
+    let terms = hashes
+        .iter()
+        .zip(factors)
+        .map(|(hash, factor)| hash.wrapping_mul(factor));
     terms.fold(0, u32::wrapping_add)
 }
 
@@ -194,15 +197,15 @@ mod tests {
         (0..count).map(|place| mix(place) as u32 % 32_000).collect()
     }
 
-    fn keys(arch: Arch, tokens: &[u32], ngram: usize) -> Vec<u32> {
+    fn keys(arch: Arch, tokens: &[u32], ngram: usize) -> (Vec<u32>, u32) {
         let (mut hashes, mut keys) = (Vec::new(), vec![0; 16]);
-        arch.dispatch(Keys {
+        let whole = arch.dispatch(Keys {
             tokens,
             ngram,
             hashes: &mut hashes,
             keys: &mut keys,
         });
-        keys
+        (keys, whole)
     }
 
     #[test]
@@ -228,13 +231,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_key_of_a_whole_text_tells_texts_apart_whose_sketches_are_the_same() {
+        let whole = |tokens: &[u32]| Sketcher::new(0.8).keys(tokens, 1, 7, &mut Scratch::default(), &mut [0; 16]);
+        let wholes = [
+            whole(&[1, 2, 3]),
+            whole(&[3, 2, 1]),
+            whole(&[1, 2, 3, 3]),
+            whole(&[1, 2, 3, 3, 3]),
+            whole(&[]),
+        ];
+        assert!((1..wholes.len()).all(|end| !wholes[..end].contains(&wholes[end])));
+        assert_eq!(whole(&[1, 2, 3]), wholes[0]);
+    }
+
     /// The same numbers on every machine, whatever its vectors and the order of its bytes.
     #[test]
     fn keys_are_pinned() {
         let folded = |count| {
-            keys(Arch::new(), &tokens(count), 5)
-                .iter()
-                .fold(0, |all, &key| mix(all ^ u64::from(key)))
+            let (keys, _) = keys(Arch::new(), &tokens(count), 5);
+            keys.iter().fold(0, |all, &key| mix(all ^ u64::from(key)))
         };
         let pinned = [
             15_857_974_719_357_026_836,

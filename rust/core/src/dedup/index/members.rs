@@ -99,7 +99,14 @@ impl Members {
         let members = (0..first)
             .zip(self.hash.iter().copied())
             .filter(|&(_, hash)| sieve.lets(hash));
-        let shared = buckets::group(hashes.len(), members.chain(nodes), |_| true, &mut Scratch::default(), stop)?.from(first);
+        let shared = buckets::group(
+            hashes.len(),
+            members.chain(nodes),
+            |_| true,
+            &mut Scratch::default(),
+            stop,
+        )?
+        .from(first);
         let mut found: Vec<(u32, u32)> = shared.couples;
         for crowd in shared.crowds.iter() {
             let (members, nodes) = crowd.split_at(crowd.partition_point(|&member| member < first));
