@@ -42,8 +42,9 @@ pub(crate) struct Corpus<'a> {
     texts: &'a dyn Texts,
     nodes: &'a Nodes,
     ngram: usize,
-    /// The first rows of the nodes that take part, ascending; positions in this list are the members of the search.
-    rows: Vec<u32>,
+    /// The first rows of the nodes that take part, ascending; positions in this list are the members of the search. `None`
+    /// where members are rows.
+    rows: Option<Vec<u32>>,
     /// Whether there is more than one group.
     grouped: bool,
 }
@@ -60,16 +61,15 @@ impl<'a> Corpus<'a> {
             texts,
             nodes,
             ngram,
-            rows,
+            rows: Some(rows),
             grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
         }
     }
 
     /// All rows as members, so that a member's number is its row; whom that is wrong for, [`Corpus::absent`] tells.
     pub fn of_rows(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize) -> Self {
-        let rows = (0..texts.rows() as u32).collect();
         Self {
-            rows,
+            rows: None,
             ..Self::new(texts, nodes, ngram, |_| false)
         }
     }
@@ -80,26 +80,31 @@ impl<'a> Corpus<'a> {
             let node = self.nodes.of_row[row as usize];
             node != NONE && self.nodes.first[node as usize] == row
         };
-        let rows = self.rows.iter();
-        rows.map(|&row| self.texts.length(row as usize) == 0 || !first(row))
+        let members = 0..self.len() as u32;
+        members
+            .map(|member| self.texts.length(self.row(member)) == 0 || !first(self.row(member) as u32))
             .collect()
     }
 
+    fn row(&self, member: u32) -> usize {
+        let row = self.rows.as_ref().map_or(member, |rows| rows[member as usize]);
+        row as usize
+    }
+
     pub fn node(&self, member: u32) -> u32 {
-        self.nodes.of_row[self.rows[member as usize] as usize]
+        self.nodes.of_row[self.row(member)]
     }
 
     /// The sorted shingle set of a member.
     pub fn set(&self, member: u32) -> Vec<u64> {
-        let row = self.rows[member as usize] as usize;
         let mut buffer = Vec::new();
-        shingle::set(self.texts.read(row, &mut buffer).unwrap_or(&[]), self.ngram)
+        shingle::set(self.texts.read(self.row(member), &mut buffer).unwrap_or(&[]), self.ngram)
     }
 }
 
 impl Source for Corpus<'_> {
     fn len(&self) -> usize {
-        self.rows.len()
+        self.rows.as_ref().map_or(self.texts.rows(), Vec::len)
     }
 
     /// 0 where there is only one.
@@ -116,14 +121,13 @@ impl Source for Corpus<'_> {
     }
 
     fn tokens<'b>(&'b self, member: u32, buffer: &'b mut Vec<u32>) -> Result<&'b [u32]> {
-        let row = self.rows[member as usize] as usize;
-        Ok(self.texts.read(row, buffer).unwrap_or(&[]))
+        Ok(self.texts.read(self.row(member), buffer).unwrap_or(&[]))
     }
 
     /// Texts lie far apart in memory, and one look at many of them costs hardly more than one at a single text: a processor
     /// goes on while it waits, but not past an address that it waits for, so where they lie is looked up before.
     fn fetch(&self, members: impl Iterator<Item = u32> + Clone, buffer: &mut Vec<u32>) {
-        let rows = members.map(|member| self.rows[member as usize] as usize);
+        let rows = members.map(|member| self.row(member));
         black_box(rows.clone().map(|row| self.texts.length(row)).sum::<usize>());
         for row in rows {
             let lines = self.texts.read(row, buffer).unwrap_or(&[]).iter().step_by(LINE);

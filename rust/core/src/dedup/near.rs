@@ -34,7 +34,7 @@ pub(crate) fn of_texts(
             let nodes = intern_by(&keys, texts, group, stop)?;
             drop(keys);
             let corpus = Corpus::of_rows(texts, &nodes, ngram);
-            sketches.leave_out(corpus.absent());
+            sketches.leave_out(&corpus.absent());
             let found = sketched(&corpus, &sketches, search, stop)?;
             Ok((nodes, found))
         }

@@ -18,8 +18,8 @@ pub(crate) struct Sketches {
     size: usize,
     /// Blocks of [bands, size].
     blocks: Vec<Box<[u32]>>,
-    /// Members that share a key with nobody, whatever their keys are; empty where there are none.
-    absent: Vec<bool>,
+    /// Members that share a key with nobody, whatever their keys are, as a bit each; empty where there are none.
+    absent: Vec<u64>,
 }
 
 /// Rows whose ids are checked together: one stretch of memory is read faster than many short ones, and what is read stays
@@ -85,8 +85,15 @@ impl Sketches {
     }
 
     /// Leaves out members, as if they shared no key with anybody.
-    pub fn leave_out(&mut self, absent: Vec<bool>) {
-        self.absent = absent;
+    pub fn leave_out(&mut self, absent: &[bool]) {
+        let words = absent.chunks(u64::BITS as usize);
+        let word = |bits: &[bool]| bits.iter().rev().fold(0, |word, &bit| word << 1 | u64::from(bit));
+        self.absent = words.map(word).collect();
+    }
+
+    fn is_absent(&self, member: u32) -> bool {
+        let word = self.absent.get((member / u64::BITS) as usize);
+        word.is_some_and(|word| word >> (member % u64::BITS) & 1 == 1)
     }
 
     /// Bytes of memory that are held.
@@ -151,7 +158,7 @@ impl Sketches {
 
     fn shared_in(&self, band: usize, first: u32, scratch: &mut Scratch, stop: &Stop) -> Result<Shared> {
         let all = self.band(band);
-        let wanted = |member: u32| !self.absent.get(member as usize).is_some_and(|absent| *absent);
+        let wanted = |member| !self.is_absent(member);
         if first == 0 {
             return buckets::group(self.members, all, wanted, scratch, stop);
         }
