@@ -175,19 +175,10 @@ pub(crate) struct Comparer {
     late: Vec<u32>,
     /// Places in `all` whose shingle has one before.
     repeats: Vec<u32>,
-    /// For each of the one text's shingles, what the other text made of it.
-    states: Vec<State>,
+    /// For each of the one text's shingles, whether the other text has had it.
+    met: Vec<bool>,
     /// The slots of what only the other text has.
     others: Vec<usize>,
-}
-
-/// What has become of a shingle in a comparison.
-#[derive(Clone, Copy, PartialEq)]
-enum State {
-    Waiting,
-    Met,
-    /// It has been before in the same text, and counts there.
-    Repeat,
 }
 
 impl Comparer {
@@ -222,55 +213,57 @@ impl Comparer {
         let own = self.all.len();
         let most = most_others(self.distinct, shingles.len(), threshold);
         self.make_room(own + most);
-        self.states.clear();
-        self.states.resize(own, State::Waiting);
-        for &place in &self.repeats {
-            self.states[place as usize] = State::Repeat;
-        }
-        let shared = self.shared(shingles, most);
+        self.met.clear();
+        self.met.resize(own, false);
+        let complete = self.meet(shingles, most);
         let others = self.others.len();
         self.all.truncate(own);
         for slot in self.others.drain(..) {
             self.slots[slot] = 0;
         }
-        let similarity = ratio(shared?, self.distinct, shared? + others);
+        if !complete {
+            return None;
+        }
+        for &place in &self.repeats {
+            if std::mem::take(&mut self.met[place as usize])
+                && let Ok(first) = find(&self.all, &self.slots, self.all[place as usize])
+            {
+                self.met[first] = true;
+            }
+        }
+        let shared = count(&self.met);
+        let similarity = ratio(shared, self.distinct, shared + others);
         (similarity >= threshold).then_some(similarity)
     }
 
-    /// How many of the one text's shingles the other has; its own go to `others`, and it ends where they are too many.
-    fn shared(&mut self, shingles: &[u64], most: usize) -> Option<usize> {
-        let (slots, states) = (&mut self.slots[..], &mut self.states[..]);
-        let (mut shared, mut next) = (0, 0);
-        for &shingle in shingles {
+    /// Notes what the other text has of the one text's shingles, and what only it has; false where that is more than `most`.
+    fn meet(&mut self, shingles: &[u64], most: usize) -> bool {
+        let own = self.met.len();
+        let (mut next, mut rest) = (0, shingles);
+        while let Some(&shingle) = rest.first() {
             // Similar texts have long runs in common: what follows is looked at before the table.
-            let found = match self.all.get(next) {
-                Some(&following) if following == shingle => Ok(next),
-                _ => find(&self.all, slots, shingle),
-            };
-            match found {
-                Ok(place) => {
+            let run = common(&self.all[next..own], rest);
+            if run > 0 {
+                self.met[next..next + run].fill(true);
+                (next, rest) = (next + run, &rest[run..]);
+                continue;
+            }
+            rest = &rest[1..];
+            match find(&self.all, &self.slots, shingle) {
+                Ok(place) if place < own => {
+                    self.met[place] = true;
                     next = place + 1;
-                    let first = match states.get(place) {
-                        Some(State::Repeat) => find(&self.all, slots, shingle).unwrap_or(place),
-                        _ => place,
-                    };
-                    // None: the other text's own, again.
-                    if let Some(state) = states.get_mut(first) {
-                        shared += usize::from(*state == State::Waiting);
-                        *state = State::Met;
-                    }
                 }
+                Ok(_) => {} // the other text's own, again
+                Err(_) if self.others.len() == most => return false,
                 Err(slot) => {
-                    if self.others.len() == most {
-                        return None;
-                    }
                     self.others.push(slot);
                     self.all.push(shingle);
-                    slots[slot] = self.all.len() as u32;
+                    self.slots[slot] = self.all.len() as u32;
                 }
             }
         }
-        Some(shared)
+        true
     }
 
     /// Sees to slots for so many shingles.
@@ -298,6 +291,19 @@ fn most_others(distinct: usize, all: usize, threshold: f64) -> usize {
     let most = (distinct / threshold - distinct).min((windows - threshold * distinct) / (1.0 + threshold));
     // One more, for the estimate may be off; the exact similarity decides.
     (most.max(0.0) as usize + 1).min(all)
+}
+
+/// How many are true. Summed as bytes, a vector of which holds many.
+fn count(flags: &[bool]) -> usize {
+    let few = flags.chunks(u8::MAX as usize);
+    few.map(|few| usize::from(few.iter().map(|&flag| u8::from(flag)).sum::<u8>()))
+        .sum()
+}
+
+/// How many first elements two lists have in common.
+#[inline(always)]
+fn common(a: &[u64], b: &[u64]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 /// The place of a shingle in `all`, or the free slot where that would be noted.

@@ -98,7 +98,10 @@ impl<'a> Corpus<'a> {
     /// The sorted shingle set of a member.
     pub fn set(&self, member: u32) -> Vec<u64> {
         let mut buffer = Vec::new();
-        shingle::set(self.texts.read(self.row(member), &mut buffer).unwrap_or(&[]), self.ngram)
+        shingle::set(
+            self.texts.read(self.row(member), &mut buffer).unwrap_or(&[]),
+            self.ngram,
+        )
     }
 }
 
