@@ -2,6 +2,8 @@
 
 use std::hint::black_box;
 
+use rayon::prelude::*;
+
 use super::Edge;
 use super::cluster::UnionFind;
 use super::exact::{NONE, Nodes};
@@ -80,7 +82,7 @@ impl<'a> Corpus<'a> {
             let node = self.nodes.of_row[row as usize];
             node != NONE && self.nodes.first[node as usize] == row
         };
-        let members = 0..self.len() as u32;
+        let members = (0..self.len() as u32).into_par_iter();
         members
             .map(|member| self.texts.length(self.row(member)) == 0 || !first(self.row(member) as u32))
             .collect()

@@ -122,25 +122,21 @@ fn owners(rows: &[u32], same: impl Fn(u32, u32, &mut Vec<u32>, &mut Vec<u32>) ->
 }
 
 /// Nodes in the order of their first rows, which `first_of_row` names for each row ([`NONE`] where it is null).
-pub(crate) fn number(first_of_row: Vec<u32>, group: impl Fn(usize) -> i64) -> Nodes {
-    let mut nodes = Nodes {
-        of_row: first_of_row,
-        first: Vec::new(),
-        group: Vec::new(),
-    };
-    for row in 0..nodes.of_row.len() {
-        let owner = nodes.of_row[row];
+pub(crate) fn number(first_of_row: Vec<u32>, group: impl Fn(usize) -> i64 + Sync) -> Nodes {
+    let (mut of_row, mut first) = (first_of_row, Vec::new());
+    for row in 0..of_row.len() {
+        let owner = of_row[row];
         if owner == NONE {
             continue;
         }
         if owner as usize == row {
-            nodes.of_row[row] = nodes.first.len() as u32;
-            nodes.first.push(row as u32);
-            nodes.group.push(group(row));
+            of_row[row] = first.len() as u32;
+            first.push(row as u32);
         } else {
             // The owner comes earlier, so its entry already holds its node.
-            nodes.of_row[row] = nodes.of_row[owner as usize];
+            of_row[row] = of_row[owner as usize];
         }
     }
-    nodes
+    let group = first.par_iter().map(|&row| group(row as usize)).collect();
+    Nodes { of_row, first, group }
 }

@@ -25,6 +25,8 @@ mod verify;
 pub use paired::{PairOptions, Pairs, Scope};
 pub use pairs::{PairResult, dedup_pairs};
 
+use rayon::prelude::*;
+
 use crate::ragged::Texts;
 use crate::run::Stop;
 use crate::{Error, Result};
@@ -158,23 +160,28 @@ fn settle(nodes: &Nodes, edges: Vec<Edge>, preference: &Preference<'_>, link: Li
         kept[label] = preference.better(kept[label], best);
         smallest[label] = smallest[label].min(first);
     }
-    let rows = nodes.of_row.len();
-    let mut result = TextResult {
-        keep: vec![true; rows],
-        cluster: (0..rows as i64).collect(),
-        reason: vec![0; rows],
+    // Whether a row stays; its cluster and why it goes.
+    let fate = |(row, &node): (usize, &u32)| {
+        if node == NONE {
+            return (true, (row as i64, 0));
+        }
+        let (row, node) = (row as u32, node as usize);
+        let label = clusters.of_node[node] as usize;
+        let reason = match (kept[label] == row, best[node] == row) {
+            (true, _) => 0,
+            (false, true) => reason::NEAR,
+            (false, false) => reason::EXACT,
+        };
+        (kept[label] == row, (i64::from(smallest[label]), reason))
+    };
+    let (keep, (cluster, reason)) = nodes.of_row.par_iter().enumerate().map(fate).unzip();
+    TextResult {
+        keep,
+        cluster,
+        reason,
         edges: in_rows(nodes, &clusters.edges),
         uncompared,
-    };
-    for (row, node) in nodes.rows() {
-        let label = clusters.of_node[node] as usize;
-        result.cluster[row as usize] = i64::from(smallest[label]);
-        if kept[label] != row {
-            result.keep[row as usize] = false;
-            result.reason[row as usize] = if best[node] == row { reason::NEAR } else { reason::EXACT };
-        }
     }
-    result
 }
 
 /// The links between first rows of nodes, and from each first row to its exact copies.
