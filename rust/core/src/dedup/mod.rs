@@ -5,6 +5,7 @@
 
 mod buckets;
 mod cluster;
+mod comparer;
 mod contradictions;
 mod corpus;
 mod cycles;

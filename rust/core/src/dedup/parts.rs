@@ -9,13 +9,14 @@ use rayon::prelude::*;
 use twox_hash::XxHash3_64;
 
 use super::cluster::Preference;
+use super::comparer::Comparer;
 use super::exact::{NONE, number};
 use super::lsh::{LEADERS, WINDOW};
 use super::minhash::{self, Sketcher};
 use super::{Edge, Keep, Link, TextResult, buckets, check_keep, check_length, check_search, settle};
 use crate::ragged::Texts;
 use crate::run::Stop;
-use crate::shingle::{self, Comparer};
+use crate::shingle;
 use crate::{Error, Result};
 
 /// Which members of a bucket are coupled with one another.

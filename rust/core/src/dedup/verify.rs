@@ -3,10 +3,10 @@
 use rayon::prelude::*;
 
 use super::Edge;
+use super::comparer::Comparer;
 use super::corpus::Source;
 use crate::Result;
 use crate::run::Stop;
-use crate::shingle::Comparer;
 
 /// Couples that a thread compares in one go.
 const AT_ONCE: usize = 32;
