@@ -30,7 +30,8 @@ impl Comparer {
         self.slots.clear();
         self.slots.resize(slots_for(shingles.len()), 0);
         self.late.resize(shingles.len(), 0);
-        let (slots, mask) = (&mut self.slots[..], slots_for(shingles.len()) - 1);
+        let slots = &mut self.slots[..];
+        let mask = slots.len() - 1;
         // Without branches: whether a slot is taken is hard to foretell.
         let mut late = 0;
         for (place, &shingle) in (0..).zip(shingles) {

@@ -60,32 +60,28 @@ impl<'a> Corpus<'a> {
             .map(|(_, &row)| row)
             .collect();
         Self {
-            texts,
-            nodes,
-            ngram,
             rows: Some(rows),
-            grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
+            ..Self::of_rows(texts, nodes, ngram)
         }
     }
 
     /// All rows as members, so that a member's number is its row; whom that is wrong for, [`Corpus::absent`] tells.
     pub fn of_rows(texts: &'a dyn Texts, nodes: &'a Nodes, ngram: usize) -> Self {
         Self {
+            texts,
+            nodes,
+            ngram,
             rows: None,
-            ..Self::new(texts, nodes, ngram, |_| false)
+            grouped: nodes.group.windows(2).any(|pair| pair[0] != pair[1]),
         }
     }
 
-    /// Which members take no part: null and empty rows, and copies of earlier ones.
+    /// Which rows take no part: null and empty ones, and copies of earlier ones.
     pub fn absent(&self) -> Vec<bool> {
-        let first = |row: u32| {
-            let node = self.nodes.of_row[row as usize];
-            node != NONE && self.nodes.first[node as usize] == row
+        let absent = |(row, &node): (usize, &u32)| {
+            node == NONE || self.nodes.first[node as usize] as usize != row || self.texts.length(row) == 0
         };
-        let members = (0..self.len() as u32).into_par_iter();
-        members
-            .map(|member| self.texts.length(self.row(member)) == 0 || !first(self.row(member) as u32))
-            .collect()
+        self.nodes.of_row.par_iter().enumerate().map(absent).collect()
     }
 
     fn row(&self, member: u32) -> usize {

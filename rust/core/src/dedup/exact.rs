@@ -91,14 +91,11 @@ pub(crate) fn keys(texts: &dyn Texts, group: &(impl Fn(usize) -> i64 + Sync), st
         .map_init(Vec::new, |buffer, row| {
             stop.check()?;
             texts.check(row..row + 1)?;
-            Ok(key(row, texts.read(row, buffer), group(row)))
+            Ok(texts
+                .read(row, buffer)
+                .map_or(row as u32, |tokens| hash(tokens, group(row))))
         })
         .collect()
-}
-
-/// What [`keys`] has for a row.
-pub(crate) fn key(row: usize, tokens: Option<&[u32]>, group: i64) -> u32 {
-    tokens.map_or(row as u32, |tokens| hash(tokens, group))
 }
 
 /// Hash of the tokens as they lie in memory: it never leaves this call.

@@ -63,11 +63,12 @@ impl Sketches {
             .try_for_each_init(
                 || (Vec::new(), minhash::Scratch::default(), vec![0; bands]),
                 |(buffer, scratch, keys), (block, (out, exact))| {
+                    let end = block * size + exact.len();
                     for (place, exact) in exact.iter_mut().enumerate() {
                         stop.check()?;
                         let row = block * size + place;
                         if place % CHECKED == 0 {
-                            texts.check(row..rows.min(row + CHECKED))?;
+                            texts.check(row..end.min(row + CHECKED))?;
                         }
                         let (tokens, group) = (texts.read(row, buffer), group(row));
                         let salt = shingle::mix(group as u64);
